@@ -1,0 +1,1 @@
+"""One module a library: each offers `build(problem, chains) -> Contender`."""

@@ -1,0 +1,29 @@
+"""Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
+
+from . import datasets, likelihoods, models, priors, samplers
+from .draws import Draws
+from .evaluation import evaluate
+from .module import BayesianModule, attach
+from .posterior import Posterior
+from .sampling import SamplingError, estimate, sample
+from .store import StoreError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BayesianModule",
+    "Draws",
+    "Posterior",
+    "SamplingError",
+    "StoreError",
+    "__version__",
+    "attach",
+    "datasets",
+    "estimate",
+    "evaluate",
+    "likelihoods",
+    "models",
+    "priors",
+    "sample",
+    "samplers",
+]

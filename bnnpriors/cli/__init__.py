@@ -1,0 +1,43 @@
+"""The command line: `bnnpriors sample | sweep | evaluate | report`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+CONTINUE = 130  # the exit code of a shell command stopped by Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for unfit settings, 130 where it was stopped."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    from argparse import ArgumentError
+
+    from ..sampling import SamplingError
+    from ..store import StoreError
+    from .commands import COMMANDS
+    from .parsers import build_parser
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    name = given[0] if given and given[0] in COMMANDS else ""
+    try:
+        parser = build_parser(given)
+        config = parser.parse_args(given)
+        COMMANDS[config.subcommand](parser, config, given)
+    except (StoreError, SamplingError, OSError, MemoryError) as error:
+        return _fail(name, error, 1)
+    except (ArgumentError, ValueError, TypeError) as error:
+        return _fail(name, error, 2)
+    except KeyboardInterrupt:
+        print("stopped; the draws up to the last checkpoint are kept", file=sys.stderr)
+        return CONTINUE
+    return 0
+
+
+def _fail(name: str, error: BaseException, code: int) -> int:
+    """One line about what went wrong; a line that is said twice is said once."""
+    lines = dict.fromkeys(" ".join(line.split()).removeprefix("- ") for line in str(error).splitlines())
+    text = " ".join(line for line in lines if line) or type(error).__name__
+    print(f"{f'bnnpriors {name}'.strip()}: error: {text}", file=sys.stderr)
+    return code

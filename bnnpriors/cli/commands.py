@@ -1,0 +1,191 @@
+"""What each command does, from its settings to its files."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.table import Table
+
+from .. import sampling
+from ..datasets import Dataset
+from ..draws import Draws
+from ..evaluation.report_verdict import grade
+from ..posterior import Posterior
+from .build import build_posteriors, check_model_path, fill_features, named_priors, ood_inputs
+from .parsers import sample_parser, sweep_parser
+from .runs import RunFolder, write_table
+from .scores import METRICS, score
+
+PARSERS: dict[str, Callable[[], ArgumentParser]] = {"sample": sample_parser, "sweep": sweep_parser}
+HEADS = {"auroc_ood": "ood", "coverage_95": "cover"}
+console = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """One line of progress, at once, whatever its brackets and its length."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def sample(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> None:
+    """Draw, and judge the draws."""
+    run, kind = _draw("sample", parser, config, arguments)
+    console.print(findings(run.results["rows"], kind))
+    say(f"Next: bnnpriors report {run.path}")
+
+
+def sweep(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> None:
+    """Draw from every posterior, judge the draws, and write the report."""
+    run, kind = _draw("sweep", parser, config, arguments)
+    page = _write_report(run, None)
+    console.print(findings(run.results["rows"], kind))
+    say(f"Report: {page}")
+
+
+def evaluate(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> None:
+    """Judge the draws of finished runs or bare stores."""
+    settings = parser.instantiate(config).evaluate
+    rows = []
+    for place in map(Path, settings.runs):
+        run = RunFolder.open(place) if (place / "config.yaml").exists() else None
+        own = None if run is None else _parsed(run)
+        data = settings.data if settings.data is not None else own and own.data
+        if data is None:
+            raise ValueError(f"{place} is no run folder, so its data are unknown: give --data, such as bnnpriors.datasets.digits")
+        source = settings.ood if settings.ood is not None or own is None else own.ood
+        found = _judge_all(run, own, place, data, source)
+        if run is not None and settings.data is None and settings.ood is None:
+            run.add_rows(found)
+        rows += [{"run": str(place), **row} for row in found]
+    console.print(findings(rows, data.kind))
+    if settings.output is not None:
+        write_table(Path(settings.output), rows)
+
+
+def report(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> None:
+    """Write the report of a run folder again."""
+    settings = config.report
+    page = _write_report(RunFolder.open(Path(settings.run)), settings.output)
+    say(f"Report: {page}")
+
+
+COMMANDS = {"sample": sample, "sweep": sweep, "evaluate": evaluate, "report": report}
+
+
+def findings(rows: Sequence[dict[str, Any]], kind: str) -> Table:
+    """A small table: the metrics of each posterior, and how well it is sampled."""
+    names = [name for name in METRICS[kind] if any(name in row for row in rows)]
+    table = Table(box=None, pad_edge=False)
+    for head in ("prior", "T", *(HEADS.get(name, name) for name in names), "R̂", "draws"):
+        table.add_column(head, no_wrap=True)
+    for row in rows:
+        figures = [f"{row[name]:.3f}" + (f" ± {row['nll_se']:.3f}" if name == "nll" else "") for name in names]
+        table.add_row(row["prior"], f"{row['temperature']:g}", *figures, f"{row['rhat_predictions']:.2f}", grade(row))
+    return table
+
+
+def _draw(command: str, parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> tuple[RunFolder, str]:
+    parsed = config[command]
+    check_model_path(parsed)
+    settings = parser.instantiate(config)[command]
+    data = settings.data.to(settings.device)
+    posteriors = build_posteriors(settings, data)
+    parsed.model.init_args = fill_features(settings.model.class_path, settings.model.init_args, data)
+    name = settings.name or data.name
+    path = Path(settings.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    run = RunFolder.begin(path, command, _complete(PARSERS[command](), parsed), shlex.join(["bnnpriors", *arguments]))
+    if len({run.store(prior) for prior in posteriors}) < len(posteriors):
+        raise ValueError(f"priors {list(posteriors)}: two of these names give the same folder; rename one")
+    _announce(settings, posteriors, path)
+    for position, (prior, posterior) in enumerate(posteriors.items(), 1):
+        say(f"[{position}/{len(posteriors)}] {prior}: sampling")
+        start = time.monotonic()
+        draws = sampling.sample(
+            posterior, settings.sampler, num_samples=settings.num_samples, num_warmup=settings.num_warmup,
+            num_chains=settings.num_chains, thin=settings.thin, seed=settings.seed, init=settings.init,
+            store=run.store(prior), resume=True,
+        )  # fmt: skip
+        rows = _judge(prior, draws, data, ood_inputs(data, settings.ood, settings.seed))
+        run.results["seconds"] += time.monotonic() - start
+        run.add_rows(rows)
+        say(f"[{position}/{len(posteriors)}] {prior}: {_worst(rows)}, {run.results['seconds']:.0f} s so far")
+    return run, data.kind
+
+
+def _announce(settings: Namespace, posteriors: dict[str, Posterior], path: Path) -> None:
+    """What will be run, and about what it costs."""
+    first = next(iter(posteriors.values()))
+    counts = {name: getattr(settings, name) for name in ("num_samples", "num_warmup", "num_chains", "thin")}
+    cost = sampling.estimate(first, settings.sampler, in_memory=False, **counts)
+    chains = settings.num_chains * len(first.temperatures)
+    target = first.target(chains)
+    theta = first.current().repeat(chains, 1)
+    target.value_and_gradient(theta)
+    start = time.perf_counter()
+    target.value_and_gradient(theta)
+    minutes = (time.perf_counter() - start) * cost.gradient_evaluations * len(posteriors) / 60
+    say(
+        f"{len(posteriors)} × {len(first.temperatures)} posteriors (priors × temperatures), {settings.num_chains} chains each, "
+        f"{first.dim} parameters, {first.num_data} training points"
+    )
+    say(f"Cost of each prior: {cost}; all together about {minutes:.1f} min here")
+    say(f"Run folder: {path}  (stopped? give the same command --output {path} to continue)")
+
+
+def _worst(rows: Sequence[dict[str, Any]]) -> str:
+    grades = [grade(row) for row in rows]
+    return ", ".join(f"{grades.count(name)} {name}" for name in ("good", "fair", "poor") if name in grades)
+
+
+def _judge(prior: str, draws: Draws, data: Dataset, ood: torch.Tensor | None) -> list[dict[str, Any]]:
+    ladder = list(dict.fromkeys(draws.temperatures.tolist()))
+    return [{"prior": prior, "temperature": t, **score(draws.at_temperature(t), data, ood)} for t in ladder]
+
+
+def _judge_all(
+    run: RunFolder | None, own: Namespace | None, place: Path, data: Dataset, source: Any
+) -> list[dict[str, Any]]:
+    ood = ood_inputs(data, source, 0 if own is None else own.seed)
+    if run is None or own is None:
+        return _judge(place.name, Draws.open(place), data, ood)
+    return [row for prior in named_priors(own) for row in _judge(prior, run.draws(prior), data, ood)]
+
+
+def _parsed(run: RunFolder) -> Namespace:
+    """The settings of a run, as objects."""
+    parser = PARSERS[run.results["command"]]()
+    return parser.instantiate(run.parse(parser))
+
+
+def _write_report(run: RunFolder, output: str | None) -> Path:
+    from ..evaluation.report import Report, write_report
+
+    settings = _parsed(run)
+    page = Path(output) if output is not None else run.path / "report.html"
+    priors = list(named_priors(settings))
+    content = Report(
+        title=settings.name or settings.data.name,
+        rows=run.results["rows"],
+        metrics=METRICS[settings.data.kind],
+        draws={prior: run.draws(prior) for prior in priors},
+        data=settings.data,
+        ood=ood_inputs(settings.data, settings.ood, settings.seed),
+        results=run.results,
+        settings=(run.path / "config.yaml").read_text(encoding="utf-8"),
+        folder=run.path.name,
+    )
+    write_report(content, page)
+    return page
+
+
+def _complete(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
+    """Every setting, defaults included, as plain YAML values."""
+    settings = yaml.safe_load(parser.dump(parsed, skip_unset=False))
+    return {name: value for name, value in settings.items() if name != "config"}

@@ -1,0 +1,153 @@
+"""The settings of each command: typed by jsonargparse, from YAML files and flags, with class paths and no registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser, set_parsing_settings
+from torch import nn
+from torch.distributions import Distribution
+
+from ..datasets import Dataset
+from ..priors import Prior, ScaleRule
+from ..samplers import Sampler
+
+OBJECTS = ("data", "likelihood", "sampler")
+"""Settings that are one object: another class replaces it, arguments included."""
+
+
+def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
+    """The parser of all commands. `arguments` decide which defaults give way: an object given anew inherits nothing."""
+    set_parsing_settings(subclasses_enabled=[Dataset, ScaleRule])
+    parser = ArgumentParser(
+        prog="bnnpriors",
+        exit_on_error=False,
+        description="Posteriors of Bayesian neural networks: sample them, sweep over priors and temperatures, and judge the result. "
+        "`bnnpriors sweep` alone runs the main job.",
+    )
+    commands = parser.add_subcommands(required=True, dest="subcommand")
+    for name, add, text in (
+        ("sample", sample_parser, "Draw from one posterior; a run folder with its draws comes out."),
+        ("sweep", sweep_parser, "Priors × temperatures: draws, metrics and a report of every posterior."),
+        ("evaluate", evaluate_parser, "Judge the draws of run folders or stores on test data."),
+        ("report", report_parser, "Write the report of a run folder again."),
+    ):
+        commands.add_subcommand(name, add(arguments), help=text)
+    return parser
+
+
+def sample_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
+    """Settings of `bnnpriors sample`."""
+    parser = _parser("Draw from one posterior and keep the draws in a run folder. An unfinished run continues.")
+    parser.add_argument("--priors", type=dict[str, Prior | Distribution], help="glob over parameter names: its prior")
+    _add_run(parser)
+    parser.set_defaults(_defaults("sample", arguments))
+    return parser
+
+
+def sweep_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
+    """Settings of `bnnpriors sweep`."""
+    parser = _parser(
+        "Sample every prior at every temperature, each prior's ladder as one vectorised run, and write metrics and a report. "
+        "Without settings: fully connected networks on scikit-learn's digits. An unfinished run continues."
+    )
+    parser.add_argument(
+        "--priors",
+        type=dict[str, dict[str, Prior | Distribution]],
+        help="a name for the curve: {glob over parameter names: its prior}",
+    )
+    _add_run(parser)
+    parser.set_defaults(_defaults("sweep", arguments))
+    return parser
+
+
+def evaluate_parser(_: Sequence[str] = ()) -> ArgumentParser:
+    """Settings of `bnnpriors evaluate`."""
+    parser = _parser("Judge draws on test data. A run folder knows its data; for a bare store give --data.")
+    parser.add_argument("runs", type=str, nargs="+", help="run folders, or stores written by bp.sample")
+    parser.add_argument("--data", type=Dataset | None, default=None, help="class path of a loader; the run's own if not given")
+    _add_ood(parser, None)
+    parser.add_argument("--output", type=str | None, default=None, help="a .csv or .json file for the figures")
+    return parser
+
+
+def report_parser(_: Sequence[str] = ()) -> ArgumentParser:
+    """Settings of `bnnpriors report`."""
+    parser = _parser("Write the report of a run folder again, from its draws and metrics.")
+    parser.add_argument("run", type=str, help="a run folder of bnnpriors sweep, or one of bnnpriors sample that was evaluated")
+    parser.add_argument("--output", type=str | None, default=None, help="the page; report.html in the run folder if not given")
+    return parser
+
+
+def _parser(description: str) -> ArgumentParser:
+    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="a YAML file of settings; several are read in order, flags come last")
+    return parser
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    parser.add_argument("--name", type=str, help="what to call the run")
+    parser.add_argument("--output", type=str | None, default=None, help="the run folder; runs/<name>-<time> if not given")
+    parser.add_argument("--data", type=Dataset, help="class path of a loader that returns a Dataset")
+    _add_ood(parser, "permuted")
+    parser.add_argument("--model.class_path", type=str, help="a torch module, or a function that returns one")
+    parser.add_argument(
+        "--model.init_args", type=dict[str, Any], default={},
+        help="its arguments; in_features and out_features come from the data where it takes them and none are given",
+    )  # fmt: skip
+    parser.add_argument("--likelihood", type=nn.Module, help="class path of a likelihood")
+    parser.add_argument("--sampler", type=Sampler, help="class path of a sampler")
+    parser.add_argument("--temperatures", type=list[float], help="the ladder: one group of chains a temperature")
+    parser.add_argument(
+        "--tempering", type=Literal["posterior", "likelihood"], default="posterior", help="what the temperature acts on"
+    )
+    parser.add_argument("--num_samples", type=int, help="draws kept a chain")
+    parser.add_argument("--num_warmup", type=int, help="warm-up steps a chain")
+    parser.add_argument("--num_chains", type=int, help="chains at each temperature")
+    parser.add_argument("--thin", type=int, default=1, help="keep every thin-th step")
+    parser.add_argument("--batch_size", type=int | None, default=None, help="examples in a minibatch; null for the full data")
+    parser.add_argument("--init", type=Literal["prior", "model"], default="prior", help="where chains start")
+    parser.add_argument("--seed", type=int, default=0, help="of the chains and of the network's own initial weights")
+    parser.add_argument("--device", type=str, default="cpu", help="a torch device")
+
+
+def _add_ood(parser: ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--ood", type=Dataset | str | None, default=default,
+        help="inputs the model ought to be unsure about: permuted, inverted, a folder of IDX files, a data set, or null for none",
+    )  # fmt: skip
+
+
+def _defaults(command: str, arguments: Sequence[str]) -> dict[str, Any]:
+    settings = yaml.safe_load(resources.files(__package__).joinpath(f"{command}.yaml").read_text(encoding="utf-8"))
+    given = _given(arguments)
+    settings = {name: value for name, value in settings.items() if name not in given}
+    model = settings.pop("model", {})
+    return settings | {f"model.{name}": value for name, value in model.items()}
+
+
+def _given(arguments: Sequence[str]) -> set[str]:
+    """Objects that files or flags name by a class path of their own."""
+    names: set[str] = set()
+    for flag, following in pairwise([*arguments, ""]):
+        option, _, value = flag.partition("=")
+        if option == "--config":
+            names |= _given_in(Path(value or following))
+        names |= {name for name in OBJECTS if option in (f"--{name}", f"--{name}.class_path")}
+        names |= {"model"} if option == "--model.class_path" else set()
+    return names
+
+
+def _given_in(file: Path) -> set[str]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return set()  # jsonargparse says what is wrong with the file
+    content = content if isinstance(content, dict) else {}
+    objects = {n for n in OBJECTS if isinstance(content.get(n), str) or "class_path" in (content.get(n) or {})}
+    return objects | ({"model"} if "class_path" in (content.get("model") or {}) else set())

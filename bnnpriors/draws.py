@@ -1,0 +1,172 @@
+"""Draws from a posterior: read from a store, by name, as predictions, or for ArviZ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import vmap
+
+from .joint import Joint
+from .layout import Layout
+from .store import Store, StoreError
+
+if TYPE_CHECKING:
+    from .evaluation.diagnostics import Diagnostics
+    from .evaluation.sampled import SamplePredictive
+
+Name = str
+
+
+class Draws:
+    """The draws of a run, or of some of its chains.
+
+    Attributes:
+        path: folder of the store, or None. layout: names and shapes of the flat latents.
+        temperatures: T of each chain, [chains].
+    """
+
+    def __init__(self, store: Store, joint: Joint | None, chains: Tensor | None = None) -> None:
+        self._store, self._joint = store, joint
+        self.path = store.path
+        attrs = store.group.attrs
+        self.layout = Layout(tuple((name, tuple(shape)) for name, shape in attrs["layout"]))  # type: ignore[arg-type,misc,union-attr]
+        ladder = torch.tensor(attrs["temperatures"], dtype=torch.float64)
+        every = ladder.repeat_interleave(int(attrs["num_chains"]))  # type: ignore[arg-type]
+        self._chains = torch.arange(len(every)) if chains is None else chains
+        self.temperatures: Float[Tensor, " chains"] = every[self._chains]
+        self.stats: Mapping[Name, Tensor] = _Stats(self, "stats/")
+        self.tensor_stats: Mapping[Name, Tensor] = _Stats(self, "tensor_stats/")
+
+    @classmethod
+    def open(cls, path: str | Path, *, posterior: Joint | None = None) -> Draws:
+        """Open a store. The model in it is unpickled, so open only stores that you trust; `posterior`
+        stands in for it where given.
+
+        Raises:
+            StoreError: no store at `path`, or a damaged one.
+        """
+        store = Store.open(Path(path))
+        if posterior is None and (Path(path) / "model.pt").exists():
+            content = torch.load(Path(path) / "model.pt", weights_only=False)
+            posterior = Joint(content["model"], content["likelihood"])
+        return cls(store, posterior)
+
+    @property
+    def num_chains(self) -> int:
+        """Number of chains, all rungs together."""
+        return len(self._chains)
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of each chain."""
+        return self._store.num_draws
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """Names of the tensors in the order of `tensor_stats`."""
+        return self.layout.names
+
+    @property
+    def theta(self) -> Float[Tensor, "chains draws dim"]:
+        """The flat latents."""
+        return self._read("theta")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `draws[name]` knows: weights, hyperparameters, and the likelihood's own as `likelihood.*`."""
+        return self.layout.names
+
+    def __getitem__(self, name: str) -> Float[Tensor, "chains draws *shape"]:
+        """A weight or hyperparameter itself, not its latent."""
+        if name not in self.names:
+            raise KeyError(f"{name!r}: no such parameter; the names are {', '.join(self.names)}")
+        joint = self._need_joint()
+        flat = self.theta.flatten(0, 1).to(joint.device)
+        value = vmap(lambda theta: joint.values(theta)[name])(flat)
+        return value.detach().unflatten(0, (self.num_chains, -1))
+
+    def at_temperature(self, temperature: float) -> Draws:
+        """The chains of one rung."""
+        hits = torch.isclose(
+            self.temperatures, torch.tensor(float(temperature), dtype=torch.float64), rtol=1e-9
+        )
+        if not hits.any():
+            raise ValueError(
+                f"no chain has temperature {temperature}; the ladder is {sorted(set(self.temperatures.tolist()))}"
+            )
+        return Draws(self._store, self._joint, self._chains[hits])
+
+    def predict(self, x: Any) -> SamplePredictive:
+        """The posterior predictive at inputs x [batch, ...].
+
+        Raises:
+            ValueError: chains of several temperatures, which are several posteriors; choose one with `at_temperature`.
+        """
+        from .evaluation.sampled import SamplePredictive
+
+        if len(self.temperatures.unique()) > 1:
+            ladder = sorted(set(self.temperatures.tolist()))
+            raise ValueError(
+                f"predict: these draws mix temperatures {ladder}; use draws.at_temperature(T).predict(x)"
+            )
+        joint = self._need_joint()
+        theta = self.theta.flatten(0, 1).to(joint.device)
+        own = joint.likelihood_swaps(self.layout.unpack(theta))
+        return SamplePredictive(joint.outputs(theta, x), joint.likelihood, own, num_chains=self.num_chains)
+
+    def summary(self, x: Any = None) -> Diagnostics:
+        """R̂, effective sample sizes, temperatures and warnings; in prediction space too where inputs are given."""
+        from .evaluation.diagnostics import summary
+
+        return summary(self, None if x is None else self.predict(x))
+
+    def to_arviz(self, *, seed: int = 0, num_prior: int = 500) -> Any:
+        """An ArviZ `DataTree` with groups posterior, sample_stats and prior, and, where the data are at
+        hand, posterior_predictive and observed_data (training data)."""
+        from .evaluation.export import to_arviz
+
+        return to_arviz(self, self._need_joint(), seed=seed, num_prior=num_prior)
+
+    def _read(self, name: str) -> Tensor:
+        if self.num_draws == 0:
+            raise StoreError(
+                f"{self.path or 'this run'} holds no draws yet: it stopped during warm-up; resume it"
+            )
+        return torch.from_numpy(self._store.read(name, slice(None)))[self._chains]
+
+    def _need_joint(self) -> Joint:
+        if self._joint is None:
+            raise StoreError(
+                f"{self.path} holds no model: pass Draws.open(path, posterior=...) with the posterior it was drawn from"
+            )
+        return self._joint
+
+    def __repr__(self) -> str:
+        where = "in memory" if self.path is None else str(self.path)
+        return (
+            f"Draws({self.num_chains} chains × {self.num_draws} draws × {self.layout.dim} latents, {where})"
+        )
+
+
+class _Stats(Mapping[str, Tensor]):
+    """Arrays of the store under a prefix, read when they are asked for."""
+
+    def __init__(self, draws: Draws, prefix: str) -> None:
+        self._draws, self._prefix = draws, prefix
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in list(self):
+            raise KeyError(f"{name!r} was not recorded; there are {', '.join(self)}")
+        return self._draws._read(self._prefix + name)
+
+    def __iter__(self) -> Iterator[str]:
+        names = self._draws._store.names()
+        return (name[len(self._prefix) :] for name in names if name.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))

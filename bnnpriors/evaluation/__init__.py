@@ -1,0 +1,23 @@
+"""How good a predictive distribution is, and whether the sampler that made it can be trusted.
+
+Everything here takes a `Predictive`: it does not care whether draws, a Gaussian process or a variational fit
+made it.
+"""
+
+from .chains import Convergence, convergence
+from .diagnostics import Diagnostics, summary
+from .metrics import evaluate
+from .predictive import Predictive
+from .sampled import SamplePredictive
+from .temperatures import kinetic_temperature_interval
+
+__all__ = [
+    "Convergence",
+    "Diagnostics",
+    "Predictive",
+    "SamplePredictive",
+    "convergence",
+    "evaluate",
+    "kinetic_temperature_interval",
+    "summary",
+]

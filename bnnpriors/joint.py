@@ -1,0 +1,194 @@
+"""A model and a likelihood as one joint over flat latents: what every posterior and every store of draws shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from .batched import Forward, forward_for
+from .layout import Layout
+from .likelihoods import Likelihood
+from .module import BayesianModule
+from .priors import LocationScale, Prior
+from .priors.base import substitute
+from .priors.site import Site
+
+LIKELIHOOD = "likelihood."
+
+
+class Joint:
+    """Latents of a model and of its likelihood in one flat vector: the model's first, then the
+    likelihood's, named `likelihood.*`."""
+
+    def __init__(self, model: BayesianModule, likelihood: Any = None) -> None:
+        if not isinstance(model, BayesianModule):
+            raise TypeError(
+                f"{type(model).__name__} given as model, expected the result of bp.attach(net, priors)"
+            )
+        if not model.sites:
+            raise ValueError("every parameter of the model is frozen or Fixed(): there is nothing to sample")
+        self.model, self.likelihood = model, likelihood
+        own = (
+            {LIKELIHOOD + name: shape for name, shape in likelihood.layout.shapes}
+            if _is_ours(likelihood)
+            else {}
+        )
+        self.layout = Layout(model.layout.shapes + tuple(own.items()))
+        self._like = next(iter(model.latents().values())).detach()
+        self._has_own_latents = bool(own)
+        self._forwards: dict[tuple[int, ...], Forward] = {}
+        self._runs, self._in_runs = flat_runs(model.sites)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of latents."""
+        return self.layout.dim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of latents and data."""
+        return self._like.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents and data live."""
+        return self._like.device
+
+    def sample_prior(self, generator: torch.Generator | None = None) -> Float[Tensor, " dim"]:
+        """One flat draw of all latents from the prior."""
+        latents = self.model.sample_prior(generator)
+        if _is_ours(self.likelihood):
+            own = self.likelihood.sample_prior(self._like, generator)
+            latents |= {LIKELIHOOD + name: value for name, value in own.items()}
+        return self.layout.pack(latents)
+
+    def current(self) -> Float[Tensor, " dim"]:
+        """The model's and likelihood's present latents, flat."""
+        latents: dict[str, Tensor] = dict(self.model.latents())
+        if _is_ours(self.likelihood):
+            latents |= {
+                LIKELIHOOD + name: value.to(self._like) for name, value in self.likelihood.latents().items()
+            }
+        return self.layout.pack(latents).detach().clone()
+
+    def values(self, theta: Float[Tensor, " dim"]) -> dict[str, Tensor]:
+        """Weights, hyperparameters and likelihood parameters (`likelihood.*`) of one draw, by name."""
+        latents = self.layout.unpack(theta)
+        values, _ = self.model.values(latents)
+        if _is_ours(self.likelihood):
+            own, _ = self.likelihood.values(_own(latents))
+            values |= {LIKELIHOOD + name: value for name, value in own.items()}
+        return values
+
+    def weights(self, theta: Float[Tensor, " dim"]) -> tuple[dict[str, Tensor], Float64[Tensor, ""]]:
+        """The network's weights at one flat vector of latents, and the log prior density of all latents."""
+        latents = self.layout.unpack(theta)
+        values: dict[str, Tensor] = {}
+        terms = [prior.log_prob(theta[part]).sum(dtype=torch.float64) for part, prior in self._runs]
+        for site in self.model.sites:
+            if site.name in self._in_runs:
+                values[site.name] = latents[site.name]
+            else:
+                terms.append(site.evaluate(latents, values))
+        if self._has_own_latents:
+            terms.append(self.likelihood.values(_own(latents))[1])
+        return {site.name: values[site.name] for site in self.model.sites}, sum(terms[1:], terms[0])
+
+    def log_likelihood(self, own: Mapping[str, Tensor], outputs: Tensor, y: Tensor | None) -> Tensor:
+        """log p(y | outputs) of each example, at the likelihood's own latents (`likelihood.*`)."""
+        if swaps := self.likelihood_swaps(own):
+            return functional_call(self.likelihood, swaps, (outputs, y))
+        return self.likelihood.log_prob(outputs, y)
+
+    def likelihood_swaps(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The likelihood's own latents under the parameter names that `functional_call(likelihood, ...)` expects."""
+        return self.likelihood.swaps(_own(latents)) if _is_ours(self.likelihood) else {}
+
+    def forward_for(self, x: Tensor) -> Forward:
+        """The program that evaluates the network for all chains on inputs like `x`."""
+        shape = tuple(x.shape[1:])
+        if shape not in self._forwards:
+            self._forwards[shape] = forward_for(self.model.net, shape)
+        return self._forwards[shape]
+
+    @torch.no_grad()
+    def outputs(self, theta: Float[Tensor, "draws dim"], x: Any) -> Float[Tensor, "draws batch *out"]:
+        """The network's outputs for each draw, a bounded number of draws and examples at a time."""
+        x = self.prepare_inputs(x)
+        forward = self.forward_for(x)
+        rows = []
+        for part in theta.split(16):
+            weights, _ = vmap(self.weights)(part)
+            rows.append(torch.cat([forward(weights, block, False) for block in x.split(2048)], dim=1))
+        return torch.cat(rows)
+
+    def prepare_inputs(self, x: Any) -> Tensor:
+        """Inputs as a tensor on the model's device, floating ones in its dtype. Raises ValueError for NaN or infinity."""
+        x = as_tensor(x).to(self.device)
+        if x.is_floating_point():
+            x = x.to(self.dtype)
+            if not (finite := x.isfinite()).all():
+                rows = int((~finite).flatten(1).any(1).sum() if x.ndim > 1 else (~finite).sum())
+                raise ValueError(
+                    f"inputs: {rows} of {len(x)} examples hold NaN or infinite values; remove or impute them"
+                )
+        return x
+
+
+def flat_runs(sites: Sequence[Site]) -> tuple[list[tuple[slice, Prior]], set[str]]:
+    """Neighbouring tensors under location–scale priors of one family as one prior over a slice of the flat vector.
+
+    It has one location and scale an element, so that the cost of a log prior does not grow with the number of tensors.
+    Returns the slices with their priors, and the names of the tensors in them.
+    """
+    runs: list[tuple[slice, Prior]] = []
+    names: set[str] = set()
+    start = 0
+    for kind, group in groupby(sites, key=_family):
+        members = list(group)
+        sizes = [math.prod(site.shape) for site in members]
+        stop = start + sum(sizes)
+        if kind is not None:
+            spread = {}
+            for field in ("loc", "scale"):
+                numbers = [getattr(site.prior, field) for site in members]
+                each = torch.cat(
+                    [torch.full((n,), v, dtype=torch.float64) for n, v in zip(sizes, numbers, strict=True)]
+                )
+                spread[field] = numbers[0] if len(set(numbers)) == 1 else each
+            runs.append((slice(start, stop), substitute(members[0].prior, spread)))
+            names |= {site.name for site in members}
+        start = stop
+    return runs, names
+
+
+def _family(site: Site) -> tuple[object, ...] | None:
+    """What two neighbours must share to be evaluated as one; None for a site that stands alone."""
+    prior = site.prior
+    if not isinstance(prior, LocationScale) or site.children or not site.is_weight:
+        return None
+    fields = vars(prior)
+    if not all(isinstance(value, (int, float)) for value in fields.values()):
+        return None
+    return (type(prior), *sorted((k, v) for k, v in fields.items() if k not in ("loc", "scale")))
+
+
+def _is_ours(likelihood: Any) -> bool:
+    return isinstance(likelihood, Likelihood)
+
+
+def _own(latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(LIKELIHOOD) :]: value for name, value in latents.items() if name.startswith(LIKELIHOOD)}
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A tensor without gradient, from a tensor or anything numpy takes."""
+    return value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.ascontiguousarray(value))

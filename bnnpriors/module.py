@@ -1,0 +1,256 @@
+"""`attach`: a torch module and priors on its parameters become one model whose parameters are the latents."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .batched import call_with_weights
+from .layout import Layout
+from .priors import Fixed, Prior, as_prior
+from .priors.site import Site
+
+PREFIX = "net."
+
+
+class BayesianModule(nn.Module):
+    """A module with a prior on every trainable parameter; made by `attach`.
+
+    The wrapped module keeps its class and its `state_dict` keys, and this module's `state_dict` has the same keys, plus
+    `hyper.*` for hyperparameters. Its parameters are the latents: the weight itself for a centred prior on the real line;
+    an unconstrained value that `forward` transforms otherwise (non-centred or constrained priors), so call the model and not the
+    module inside. `weights()` gives the weights themselves in every case.
+    """
+
+    def __init__(self, net: nn.Module, sites: list[Site]) -> None:
+        super().__init__()
+        self.net = net
+        self.hyper = nn.ParameterDict()
+        self.sites = sites
+        self.register_state_dict_post_hook(_drop_prefix)
+        self.register_load_state_dict_pre_hook(_add_prefix)
+        self._initialise()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The wrapped module's output at the present latents."""
+        if all(site.is_weight for site in self.sites):
+            return self.net(*args, **kwargs)
+        return call_with_weights(self.net, self.weights(), args, kwargs)
+
+    @property
+    def layout(self) -> Layout:
+        """The order of the flat latents: the module's parameters, then the hyperparameters."""
+        return Layout(tuple((name, tuple(value.shape)) for name, value in self.latents().items()))
+
+    def latents(self) -> dict[str, nn.Parameter]:
+        """Name -> the parameter that holds the latent. A hyperparameter is named `parameter.attribute`."""
+        own = {site.name: self.net.get_parameter(site.name) for site in self.sites}
+        return own | {name: self.hyper[_key(name)] for site in self.sites for name in _hyper_names(site)}
+
+    def values(
+        self, latents: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Float[Tensor, ""]]:
+        """Every weight and hyperparameter by name, and the log prior density of the latents that give them (float64)."""
+        given: Mapping[str, Tensor] = self.latents() if latents is None else latents
+        values: dict[str, Tensor] = {}
+        total: Tensor | float = 0.0
+        for site in self.sites:
+            total = total + site.evaluate(given, values)
+        if not isinstance(total, Tensor):
+            total = torch.zeros((), dtype=torch.float64)
+        return values, total
+
+    def weights(self, latents: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The value of each parameter under a prior, by name."""
+        values, _ = self.values(latents)
+        return {site.name: values[site.name] for site in self.sites}
+
+    def log_prior(self, latents: Mapping[str, Tensor] | None = None) -> Float[Tensor, ""]:
+        """log p(latents), summed; hyperpriors and Jacobians included."""
+        values, total = self.values(latents)
+        return total.to(next(iter(values.values())).dtype) if values else total
+
+    def named_priors(self) -> dict[str, Prior]:
+        """Parameter name -> its prior, scale rules resolved."""
+        return {site.name: site.prior for site in self.sites}
+
+    def sample_prior(self, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """One draw of all latents from the prior, by name. Parameters with an improper prior keep their present value."""
+        latents: dict[str, Tensor] = {name: value.detach() for name, value in self.latents().items()}
+        for site in self.sites:
+            site.sample(latents[site.name], generator, latents)
+        return latents
+
+    @torch.no_grad()
+    def sample_prior_(self, generator: torch.Generator | None = None) -> BayesianModule:
+        """Set the latents to a draw from the prior."""
+        return self.set_latents_(self.sample_prior(generator))
+
+    @torch.no_grad()
+    def set_latents_(self, latents: Mapping[str, Tensor]) -> BayesianModule:
+        """Copy latents into the parameters."""
+        for name, parameter in self.latents().items():
+            parameter.copy_(latents[name])
+        return self
+
+    def export(self, latents: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """A plain copy of the wrapped module that holds the weights themselves."""
+        net = copy.deepcopy(self.net)
+        with torch.no_grad():
+            for name, value in self.weights(latents).items():
+                net.get_parameter(name).copy_(value)
+        return net
+
+    def to_pyro(self, likelihood: Any = None) -> Callable[..., Any]:
+        """A Pyro model `f(x=None, y=None)` with the same density, for Pyro's own inference; see `bnnpriors.pyro_bridge`."""
+        from .pyro_bridge import pyro_model
+
+        return pyro_model(self, likelihood)
+
+    def train(self, mode: bool = True) -> BayesianModule:
+        """Set the mode; batch normalisation stays on its frozen statistics and dropout stays off."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BATCH_NORM) or _is_dropout(module):
+                module.eval()
+        return self
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Latents that keep the module's weights; a draw from the prior where a weight is outside the prior's support."""
+        generators: dict[torch.device, torch.Generator] = {}
+        for site in self.sites:
+            parameter = self.net.get_parameter(site.name)
+            generator = generators.setdefault(
+                parameter.device, torch.Generator(parameter.device).manual_seed(0)
+            )
+            latents: dict[str, Tensor] = {site.name: parameter.detach()}
+            for child in [s for c in site.children.values() for s in c.walk()]:
+                latents[child.name] = parameter.new_zeros(child.latent_shape)
+                self.hyper[_key(child.name)] = nn.Parameter(latents[child.name])
+            latent = site.latent_of(parameter.detach().clone(), latents)
+            if latent is None:
+                site.sample(parameter.detach(), generator, latents)
+                latent = latents.pop(site.name)
+                for name, value in latents.items():
+                    self.hyper[_key(name)].copy_(value)
+            parameter.copy_(latent)
+
+
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+def _is_dropout(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+
+
+def attach(net: nn.Module, priors: Mapping[str, object] | object) -> BayesianModule:
+    """Put priors on the parameters of any torch module.
+
+    Args:
+        net: the module. It is used in place, not copied; its class and `state_dict` keys stay as they are.
+            Tied parameters count once.
+        priors: one prior for everything, or {glob pattern over parameter names: prior}; the first match wins. A prior is a
+            `bp.priors.Prior` or any torch/Pyro distribution. Parameters with `requires_grad=False` keep
+            their value, and `Fixed()` sets that.
+
+    Raises:
+        TypeError: `net` is no module, or a prior is none. ValueError: a parameter matches no pattern, a
+            pattern matches no parameter, or batch normalisation or dropout is in training mode.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"attach: {type(net).__name__} given, expected a torch.nn.Module")
+    if isinstance(net, BayesianModule):
+        raise TypeError("attach: this module has priors already; attach to the plain module (model.net)")
+    _refuse_stochastic(net)
+    patterns = dict(priors) if isinstance(priors, Mapping) else {"*": priors}
+    rules = {pattern: as_prior(prior) for pattern, prior in patterns.items()}
+    aliases: dict[int, list[str]] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        aliases.setdefault(id(parameter), []).append(name)
+
+    sites, fixed, missing, used = [], [], [], set()
+    for name, parameter in net.named_parameters():
+        hits = [p for p in rules if any(fnmatchcase(alias, p) for alias in aliases[id(parameter)])]
+        used.update(hits)
+        if not parameter.requires_grad:
+            continue
+        if not hits:
+            missing.append(f"  {name} {tuple(parameter.shape)}")
+        elif isinstance(rules[hits[0]], Fixed):
+            fixed.append(parameter)
+        else:
+            sites.append(_site(name, rules[hits[0]], parameter))
+    if missing:
+        raise ValueError(
+            "attach: no pattern matches these parameters:\n"
+            + "\n".join(missing)
+            + "\nAdd a pattern for them, freeze them (requires_grad_(False)), or give them bp.priors.Fixed()"
+        )
+    if unused := [p for p in rules if p not in used]:
+        raise ValueError(
+            f"attach: no parameter matches {unused}; the names are {[n for n, _ in net.named_parameters()]}"
+        )
+    for parameter in fixed:
+        parameter.requires_grad_(False)
+    return BayesianModule(net, sites)
+
+
+def _site(name: str, prior: Prior, parameter: nn.Parameter) -> Site:
+    try:
+        site = Site(name, prior, tuple(parameter.shape))
+    except ValueError as error:
+        raise ValueError(f"attach: {name} {tuple(parameter.shape)}: {error}") from error
+    if site.latent_shape != site.shape:
+        raise ValueError(
+            f"attach: {name}: {prior!r} has latents of shape {site.latent_shape} for a parameter of shape {site.shape}, "
+            "and a module's parameter cannot change its shape; use a prior whose support is a product of intervals"
+        )
+    return site
+
+
+def _refuse_stochastic(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        if isinstance(module, _BATCH_NORM) and (module.training or not module.track_running_stats):
+            raise ValueError(
+                f"attach: {name or 'the module'} is {type(module).__name__} in training mode, where one "
+                f"example's output depends on "
+                "the rest of its batch, so there is no likelihood to sample from. Use GroupNorm or a "
+                "FilterResponseNorm, or freeze "
+                "its statistics with net.eval() before attach"
+            )
+        if _is_dropout(module) and module.training:
+            raise ValueError(
+                f"attach: {name or 'the module'} is {type(module).__name__} in training mode, which makes the density random. "
+                "Call net.eval() before attach, or remove it"
+            )
+
+
+def _hyper_names(site: Site) -> list[str]:
+    return [s.name for child in site.children.values() for s in child.walk()]
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _drop_prefix(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+    old = prefix + PREFIX
+    renamed = {prefix + k[len(old) :]: state.pop(k) for k in list(state) if k.startswith(old)}
+    state.update(renamed)
+
+
+def _add_prefix(module: BayesianModule, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    own = {f"{prefix}hyper.{key}" for key in module.hyper}
+    renamed = {
+        prefix + PREFIX + k[len(prefix) :]: state.pop(k)
+        for k in list(state)
+        if k.startswith(prefix) and k not in own
+    }
+    state.update(renamed)

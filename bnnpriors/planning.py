@@ -1,0 +1,173 @@
+"""How a run evaluates its potentials: chains in one call, examples in one call, traced or compiled.
+
+Short runs take a fixed rule: dense networks run eight chains at a time (which fits the cache), other networks one after
+the other, accelerators all at once. Long runs measure the candidates once on this machine and remember the figures in the
+user's cache folder, so that the same problem gets the same plan, and with it the same bits, the next time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .batched import is_dense
+from .programs import Plan
+
+if TYPE_CHECKING:
+    from .posterior import Posterior
+
+BLOCK_BYTES = 256 * 2**20
+MEASURE_ABOVE = 15.0
+COMPILE_ABOVE = 45.0
+CHUNK = 8
+
+
+def default_plan(posterior: Posterior, num_chains: int, chunk_size: int | None = None) -> Plan:
+    """The fixed rule."""
+    if chunk_size is None:
+        x = posterior.data.x
+        dense = x is None or is_dense(posterior.forward_for(x))
+        chunk_size = num_chains if posterior.device.type != "cpu" else CHUNK if dense else 1
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size {chunk_size} given, expected 1 or more chains")
+    chunk_size = min(chunk_size, num_chains)
+    return Plan(chunk_size, _block_size(posterior, chunk_size), False)
+
+
+def choose_plan(
+    posterior: Posterior,
+    theta: Tensor,
+    evaluations: float,
+    *,
+    chunk_size: int | None,
+    compile: bool | None,
+) -> Plan:
+    """The plan for about `evaluations` full-data gradients of every chain in `theta`.
+
+    Args:
+        chunk_size, compile: fixed by the user where they are not None.
+    """
+    chains = theta.shape[0]
+    plan = default_plan(posterior, chains, chunk_size)
+    if compile is not None:
+        plan = plan._replace(compiled=compile)
+    if posterior.device.type != "cpu" or (chunk_size is not None and compile is not None):
+        return plan
+    figures = _Figures(posterior, theta)
+    if figures.is_new and not _worth_measuring(posterior, theta, plan._replace(compiled=False), evaluations):
+        return plan
+    sizes = [chunk_size] if chunk_size is not None else sorted({1, min(CHUNK, chains), chains})
+    candidates = [Plan(size, _block_size(posterior, size), False) for size in sizes]
+    if compile is not True:
+        plan = min(candidates, key=figures.seconds)
+        slow = figures.seconds(plan) * evaluations
+        if (
+            compile is None
+            and slow > COMPILE_ABOVE
+            and figures.seconds(plan._replace(compiled=True)) < figures.seconds(plan)
+        ):
+            plan = plan._replace(compiled=True)
+        return plan
+    return min((candidate._replace(compiled=True) for candidate in candidates), key=figures.seconds)
+
+
+def _worth_measuring(posterior: Posterior, theta: Tensor, plan: Plan, evaluations: float) -> bool:
+    return _time(posterior, theta, plan, repeats=1) * evaluations > MEASURE_ABOVE
+
+
+def _time(posterior: Posterior, theta: Tensor, plan: Plan, repeats: int) -> float:
+    target = posterior.target(theta.shape[0], plan)
+    target.value_and_gradient(theta)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        target.value_and_gradient(theta)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+class _Figures:
+    """Seconds a gradient of all chains, by plan, measured once and kept in the cache folder."""
+
+    def __init__(self, posterior: Posterior, theta: Tensor) -> None:
+        self._measure: Callable[[Plan], float] = lambda plan: _time(posterior, theta, plan, repeats=5)
+        shapes = [None if t is None else tuple(t.shape) for t in posterior.data[:2]]
+        machine = [platform.machine(), _cpu_name(), torch.__version__, torch.get_num_threads()]
+        problem = [
+            str(posterior.model.net),
+            posterior.layout.shapes,
+            shapes,
+            tuple(theta.shape),
+            str(theta.dtype),
+        ]
+        priors = {name: str(prior) for name, prior in posterior.model.named_priors().items()}
+        key = hashlib.sha256(repr([problem, priors, machine]).encode()).hexdigest()[:24]
+        self._file = cache_folder() / "plans" / f"{key}.json"
+        try:
+            self._known: dict[str, float] = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            self._known = {}
+        self.is_new = not self._known
+
+    def seconds(self, plan: Plan) -> float:
+        name = "/".join(map(str, plan))
+        if name not in self._known:
+            self._known[name] = self._measure(plan)
+            self._save()
+        return self._known[name]
+
+    def _save(self) -> None:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._file.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps(self._known))
+            partial.replace(self._file)
+        except OSError:
+            return
+
+
+def cache_folder() -> Path:
+    """`BNNPRIORS_CACHE`, or the user's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("BNNPRIORS_CACHE") or pooch.os_cache("bnnpriors"))
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _block_size(posterior: Posterior, chunk_size: int) -> int:
+    """Examples a call such that activations, forward and backward, stay near `BLOCK_BYTES`."""
+    x = posterior.data.x
+    if x is None:
+        return 1
+    numbers = 0
+
+    def count(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal numbers
+        if isinstance(output, Tensor):
+            numbers += output.numel()
+
+    hooks = [m.register_forward_hook(count) for m in posterior.model.modules() if not list(m.children())]
+    try:
+        with torch.no_grad():
+            posterior.model(x[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    example_bytes = 3 * chunk_size * x.element_size() * max(numbers, 1) + x[0].numel() * x.element_size()
+    return max(1, min(len(x), max(32, BLOCK_BYTES // example_bytes)))

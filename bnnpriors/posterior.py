@@ -1,0 +1,204 @@
+"""The tempered log density over flat latents, batched over chains: the one place where prior, likelihood, N and T meet.
+
+U(θ) = −log p(y | x, θ) − log p(θ), summed over all N data, and the target is exp(−U(θ)/T) (Wenzel et al. 2002.02405: likelihood
+and prior are tempered). `tempering="likelihood"` targets p(y | x, θ)^{1/T} p(θ) instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.func import vmap
+
+from .joint import LIKELIHOOD, Joint, as_tensor
+from .likelihoods import Likelihood
+from .module import BayesianModule
+from .planning import default_plan
+from .programs import Batch, Plan, Programs
+from .streams import Streams
+
+
+class Posterior(Joint):
+    """A model, a likelihood and data.
+
+    Args:
+        model: from `bp.attach`.
+        likelihood: any object with `log_prob(outputs, y) -> [batch]`; None with `x` None for the prior alone.
+        x: inputs [N, ...], tensor or array. y: targets [N, ...].
+        temperature: T > 0, or a sequence of them: a ladder with one group of chains a rung.
+        batch_size: examples in a minibatch of the stochastic samplers, drawn for each chain and step on its own, uniformly with
+            replacement; None for the full data.
+        tempering: "posterior" or "likelihood" (see above).
+
+    Raises:
+        ValueError: shapes that do not fit, NaN or infinite data, labels out of range, T ≤ 0, batch_size out of range.
+    """
+
+    def __init__(
+        self,
+        model: BayesianModule,
+        likelihood: Any = None,
+        x: Any = None,
+        y: Any = None,
+        *,
+        temperature: float | Sequence[float] = 1.0,
+        batch_size: int | None = None,
+        tempering: str = "posterior",
+    ) -> None:
+        super().__init__(model, likelihood)
+        self.temperatures = _temperatures(temperature)
+        if tempering not in ("posterior", "likelihood"):
+            raise ValueError(
+                f"Posterior: tempering {tempering!r} given, expected 'posterior' or 'likelihood'"
+            )
+        self.tempering = tempering
+        self.is_ladder = not isinstance(temperature, (int, float))
+        self.data = self._prepare(x, y)
+        self.num_data = 0 if self.data.x is None else len(self.data.x)
+        if batch_size is not None and not 0 < batch_size <= self.num_data:
+            raise ValueError(
+                f"Posterior: batch_size {batch_size} given, expected 1 to {self.num_data} (the number of data)"
+            )
+        self.batch_size = None if batch_size == self.num_data else batch_size
+
+    def target(self, num_chains: int, plan: Plan | None = None) -> Target:
+        """What samplers see: the potential of `num_chains` chains, split evenly over the rungs in order."""
+        if num_chains % len(self.temperatures):
+            raise ValueError(
+                f"{num_chains} chains given for {len(self.temperatures)} temperatures: expected a multiple, "
+                "one group of chains a temperature"
+            )
+        repeats = num_chains // len(self.temperatures)
+        temperature = torch.tensor(self.temperatures, dtype=self.dtype, device=self.device).repeat_interleave(
+            repeats
+        )
+        return Target(self, temperature, plan or default_plan(self, num_chains))
+
+    def log_density(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
+        """−U(θ)/T of each chain, on the full data; unnormalised."""
+        theta = torch.as_tensor(theta)
+        if theta.ndim != 2 or theta.shape[1] != self.dim:
+            raise ValueError(f"log_density: theta {tuple(theta.shape)} given, expected (chains, {self.dim})")
+        if theta.dtype != self.dtype:
+            raise ValueError(f"log_density: theta of {theta.dtype} given, expected the model's {self.dtype}")
+        if theta.requires_grad:
+            weight = self.prior_weight(self.target(len(theta)).temperature)
+            x, y = self.data.x, self.data.y
+            value = self.potential(theta, weight, x, y, scale=1.0, per_chain=False, with_prior=True)
+            return -value / self.target(len(theta)).temperature.double()
+        target = self.target(len(theta))
+        return -target.potential(theta) / target.temperature.double()
+
+    def prior_weight(self, temperature: Tensor) -> Tensor:
+        """What multiplies −log p(θ) in the potential: 1, or T where the likelihood alone is tempered."""
+        return torch.ones_like(temperature) if self.tempering == "posterior" else temperature
+
+    def potential(
+        self,
+        theta: Float[Tensor, "chains dim"],
+        prior_weight: Float[Tensor, " chains"],
+        x: Tensor | None,
+        y: Tensor | None,
+        *,
+        scale: float,
+        per_chain: bool,
+        with_prior: bool,
+    ) -> Float64[Tensor, " chains"]:
+        """U = −scale · Σ_batch log p(y|x,θ) − prior_weight · log p(θ); `scale` is N/B on a minibatch."""
+        latents = self.layout.unpack(theta)
+        weights, log_prior = vmap(self.weights)(theta)
+        total = -prior_weight * log_prior if with_prior else torch.zeros_like(log_prior)
+        if x is None:
+            return total
+        outputs = self.forward_for(x[0] if per_chain else x)(weights, x, per_chain)
+        own = {name: value for name, value in latents.items() if name.startswith(LIKELIHOOD)}
+        each = vmap(self.log_likelihood, in_dims=(0, 0, 0 if per_chain else None))(own, outputs, y)
+        return total - scale * each.flatten(1).sum(1, dtype=torch.float64)
+
+    def _prepare(self, x: Any, y: Any) -> Batch:
+        if (x is None) != (y is None) or (x is None) != (self.likelihood is None):
+            raise ValueError(
+                "Posterior: give likelihood, x and y together, or none of them for the prior alone"
+            )
+        if x is None:
+            return Batch(None, None, False)
+        x, y = self.prepare_inputs(x), as_tensor(y).to(self.device)
+        if len(x) != len(y) or not len(x):
+            raise ValueError(
+                f"Posterior: {len(x)} inputs and {len(y)} targets given, expected the same number, at least one"
+            )
+        if isinstance(self.likelihood, Likelihood):
+            y = self.likelihood.prepare(y, self.dtype)
+        with torch.no_grad():
+            try:
+                outputs = self.model(x[:2])
+            except RuntimeError as error:
+                raise ValueError(
+                    f"Posterior: the model cannot take inputs of shape (batch, {', '.join(map(str, x.shape[1:]))}): {error}"
+                ) from error
+        if isinstance(self.likelihood, Likelihood):
+            self.likelihood.check((len(x), *outputs.shape[1:]), y)
+        with torch.no_grad():
+            each = tuple(self.likelihood.log_prob(outputs, y[:2]).shape)
+        if each != (len(x[:2]),):
+            raise ValueError(
+                f"Posterior: the likelihood's log_prob returned shape {each} for outputs {tuple(outputs.shape)} and targets "
+                f"{tuple(y[:2].shape)}, expected ({len(x[:2])},): one number an example"
+            )
+        return Batch(x, y, False)
+
+
+class Target:
+    """The potential at fixed temperatures, as samplers use it: exact on the full data, or estimated on minibatches."""
+
+    def __init__(self, posterior: Posterior, temperature: Float[Tensor, " chains"], plan: Plan) -> None:
+        self.temperature = temperature
+        self.plan = plan
+        self.dim, self.num_data, self.layout = posterior.dim, posterior.num_data, posterior.layout
+        self.batch_size = posterior.batch_size
+        self._data = posterior.data
+        self._prior_weight = posterior.prior_weight(temperature)
+        self._programs = Programs(posterior.potential, plan)
+
+    def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
+        """U on the full data."""
+        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, gradient=False)[0]
+
+    def value_and_gradient(
+        self, theta: Float[Tensor, "chains dim"]
+    ) -> tuple[Float64[Tensor, " chains"], Float[Tensor, "chains dim"]]:
+        """U and ∇U on the full data."""
+        value, gradient = self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, gradient=True)
+        assert gradient is not None
+        return value, gradient
+
+    def gradient_estimate(
+        self, theta: Float[Tensor, "chains dim"], streams: Streams
+    ) -> Float[Tensor, "chains dim"]:
+        """ĝ: the gradient with a fresh minibatch for each chain, likelihood rescaled by N/B; exact without a batch size."""
+        if self.batch_size is None:
+            return self.value_and_gradient(theta)[1]
+        assert self._data.x is not None
+        assert self._data.y is not None
+        index = streams.integers(self.num_data, self.batch_size)
+        batch = Batch(self._data.x[index], self._data.y[index], True)
+        scale = self.num_data / self.batch_size
+        _, gradient = self._programs.evaluate(theta, self._prior_weight, batch, scale, gradient=True)
+        assert gradient is not None
+        return gradient
+
+
+def _temperatures(given: float | Sequence[float]) -> tuple[float, ...]:
+    values = (float(given),) if isinstance(given, (int, float)) else tuple(float(t) for t in given)
+    if not values or not all(t > 0 and math.isfinite(t) for t in values):
+        raise ValueError(f"Posterior: temperature {given} given, expected positive finite numbers")
+    if len(set(values)) != len(values):
+        raise ValueError(
+            f"Posterior: temperature {given} given, expected each value once; raise num_chains for more chains a rung"
+        )
+    return values

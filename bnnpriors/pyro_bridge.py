@@ -1,0 +1,93 @@
+"""The same density as a Pyro model, so that Pyro's inference (NUTS, SVI) runs on it and can be compared with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from .batched import call_with_weights
+from .joint import LIKELIHOOD
+from .module import BayesianModule
+from .priors import Prior
+from .priors.base import draw, substitute
+from .priors.site import Site
+
+
+class PriorDistribution(TorchDistribution):
+    """A `Prior` over a whole tensor as a Pyro distribution with that tensor as its event."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(self, prior: Prior, shape: tuple[int, ...], like: Tensor) -> None:
+        self.prior, self.like = prior, like
+        super().__init__(torch.Size(), torch.Size(shape), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The prior's support, all dimensions reinterpreted as one event."""
+        missing = len(self.event_shape) - self.prior.support.event_dim
+        return constraints.independent(self.prior.support, missing) if missing else self.prior.support
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Summed log density."""
+        return self.prior.log_prob(value).sum()
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """A draw; Pyro's own global generator seeds it."""
+        if sample_shape:
+            raise ValueError(
+                f"sample_shape {tuple(sample_shape)} given, expected (): draw in a loop or under pyro.plate"
+            )
+        generator = torch.Generator(self.like.device).manual_seed(int(torch.randint(2**62, ())))
+        return draw(self.prior, tuple(self.event_shape), self.like, generator)
+
+
+def _sample_site(site: Site, like: Tensor, values: dict[str, Tensor], prefix: str = "") -> None:
+    for child in site.children.values():
+        _sample_site(child, like, values, prefix)
+    prior = substitute(
+        site.prior, {attribute: values[child.name] for attribute, child in site.children.items()}
+    )
+    if prior.centred:
+        values[site.name] = pyro.sample(prefix + site.name, PriorDistribution(prior, site.shape, like))
+    else:
+        z = pyro.sample(
+            f"{prefix}{site.name}.standard", PriorDistribution(prior.standard(), site.shape, like)
+        )
+        values[site.name] = pyro.deterministic(prefix + site.name, prior.from_standard(z))
+
+
+def pyro_model(model: BayesianModule, likelihood: Any = None) -> Callable[..., Any]:
+    """`f(x=None, y=None)`: samples every weight and hyperparameter, returns the outputs at x, and conditions on y.
+
+    Args:
+        model: the attached module.
+        likelihood: as for `bp.Posterior`; needed where y is given. Its own latents become Pyro sites named `likelihood.*`.
+    """
+    net = model.net
+    sites = [(site, net.get_parameter(site.name).detach()) for site in model.sites]
+
+    def run(x: Any = None, y: Tensor | None = None) -> Any:
+        values: dict[str, Tensor] = {}
+        for site, like in sites:
+            _sample_site(site, like, values)
+        if x is None:
+            return values
+        outputs = call_with_weights(net, {site.name: values[site.name] for site, _ in sites}, (x,))
+        if y is not None:
+            if likelihood is None:
+                raise ValueError("to_pyro: y given without a likelihood; use model.to_pyro(likelihood)")
+            own: dict[str, Tensor] = {}
+            for site in getattr(likelihood, "sites", ()):
+                _sample_site(site, outputs.detach().new_empty(()), own, LIKELIHOOD)
+            conditioned = likelihood.at(own) if own else likelihood
+            pyro.factor("likelihood", conditioned.log_prob(outputs, y).sum())
+        return outputs
+
+    return run

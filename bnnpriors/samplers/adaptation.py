@@ -1,0 +1,82 @@
+"""Warm-up, for each chain by itself: dual averaging of the step size, and a windowed diagonal metric."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class DualAveraging(NamedTuple):
+    """State of Nesterov dual averaging of log h (Hoffman & Gelman 1111.4246, eq. 6); every field is [chains]."""
+
+    log_step: Tensor
+    log_average: Tensor
+    error: Tensor
+    steps: Tensor
+    centre: Tensor
+
+    @classmethod
+    def start(cls, step_size: Float[Tensor, " chains"]) -> DualAveraging:
+        """Begin at a step size; the iteration is drawn towards ten times it."""
+        zero = torch.zeros_like(step_size)
+        log_step = step_size.log()
+        return cls(log_step, log_step, zero, zero, log_step + 2.302585)
+
+    def update(self, acceptance: Float[Tensor, " chains"], target: float) -> DualAveraging:
+        """H ← (1 − 1/(t+t₀)) H + (δ − α)/(t+t₀); log h = μ − √t/γ · H; averaged with weight t^{−κ}. γ=.05, t₀=10, κ=.75."""
+        steps = self.steps + 1
+        weight = 1 / (steps + 10)
+        error = (1 - weight) * self.error + weight * (target - acceptance.to(self.error))
+        log_step = self.centre - steps.sqrt() / 0.05 * error
+        share = steps**-0.75
+        return DualAveraging(
+            log_step, share * log_step + (1 - share) * self.log_average, error, steps, self.centre
+        )
+
+
+class Moments(NamedTuple):
+    """Welford's running mean and sum of squares of each latent, per chain."""
+
+    seen: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def start(cls, theta: Float[Tensor, "chains dim"]) -> Moments:
+        """No observation yet."""
+        return cls(theta.new_zeros(theta.shape[0]), torch.zeros_like(theta), torch.zeros_like(theta))
+
+    def update(self, theta: Float[Tensor, "chains dim"]) -> Moments:
+        """Add one observation a chain."""
+        seen = self.seen + 1
+        change = theta - self.mean
+        mean = self.mean + change / seen[:, None]
+        return Moments(seen, mean, self.squares + change * (theta - mean))
+
+    def variance(self) -> Float[Tensor, "chains dim"]:
+        """The variance, shrunk by five observations' worth towards 10⁻³ as in Stan."""
+        seen = self.seen[:, None]
+        return self.squares / (seen - 1) * seen / (seen + 5) + 1e-3 * 5 / (seen + 5)
+
+
+def metric_windows(num_warmup: int) -> tuple[int, tuple[int, ...]]:
+    """First iteration of the metric's windows, and the iterations that end one: Stan's scheme of doubling
+    windows between an initial buffer (75 of 1000 steps) and a final one (50); short warm-ups keep the
+    proportions 15 : 75 : 10, very short ones have no window."""
+    if num_warmup < 20:
+        return num_warmup, ()
+    first, last, size = (
+        (75, 50, 25) if num_warmup >= 150 else (int(0.15 * num_warmup), int(0.1 * num_warmup), 0)
+    )
+    size = size or num_warmup - first - last
+    ends, end = [], first
+    while end < num_warmup - last:
+        end += size
+        size *= 2
+        if end + size > num_warmup - last:
+            end = num_warmup - last
+        ends.append(end - 1)
+    return first, tuple(ends)

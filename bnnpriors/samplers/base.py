@@ -1,0 +1,83 @@
+"""What a sampler is: pure functions from a state of all chains to the next."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from ..posterior import Target
+from ..streams import Streams
+
+
+class State(Protocol):
+    """A NamedTuple of tensors, the first dimension the chains. `theta` is required; `momentum`, `gradient`,
+    `potential` are read for statistics where present, and every field is saved in checkpoints."""
+
+    theta: Float[Tensor, "chains dim"]
+
+    def _asdict(self) -> dict[str, Tensor]: ...
+    def _replace(self, **changes: Any) -> Any: ...
+
+
+class Sampler:
+    """Base class. A subclass defines `init` and `step`; `adapt` is called after each warm-up step.
+
+    Every random number comes from `streams`, in the same order for every chain, so chains stay independent of each other.
+    """
+
+    exact_gradients = False
+    """Whether the sampler needs gradients of the full data and refuses a batch size."""
+
+    state_type: type[Any]
+
+    def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:
+        """The state that starts at `theta`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no init(target, theta, streams): define it in your class"
+        )
+
+    def step(self, target: Target, state: Any, streams: Streams) -> tuple[Any, dict[str, Tensor]]:
+        """The next state, and figures of the step: name -> [chains]."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no step(target, state, streams): define it in your class"
+        )
+
+    def adapt(self, state: Any, info: dict[str, Tensor], iteration: int, num_warmup: int) -> Any:
+        """Tune the state after warm-up step `iteration` of `num_warmup`."""
+        return state
+
+    def evaluations(self, target: Target) -> float:
+        """Full-data gradient evaluations a step, for estimates of cost."""
+        return 1.0 if target.batch_size is None else target.batch_size / target.num_data
+
+    def check(self, target: Target) -> None:
+        """Raise ValueError where the sampler cannot serve this target."""
+        if self.exact_gradients and target.batch_size is not None:
+            raise ValueError(
+                f"{type(self).__name__} needs exact gradients, but the posterior has batch_size={target.batch_size}. "
+                "Leave batch_size out, or use GGMC, whose Metropolis test stays exact with minibatches"
+            )
+
+
+def positive(owner: object, **values: float) -> None:
+    """Raise ValueError unless every value is a positive finite number."""
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{type(owner).__name__}: {name} {value} given, expected a positive number")
+
+
+def metropolis(
+    energy_error: Float64[Tensor, " chains"], temperature: Float[Tensor, " chains"], streams: Streams
+) -> tuple[Tensor, Tensor]:
+    """Accept with probability min(1, exp(−ΔE/T)). Returns the probability and the decision; NaN is rejected."""
+    log_ratio = -energy_error / temperature.double()
+    probability = torch.exp(log_ratio.clamp(max=0.0)).nan_to_num(nan=0.0)
+    return probability, streams.uniform() < probability
+
+
+def choose(accept: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Per chain, `new` where accepted and `old` elsewhere."""
+    return torch.where(accept.view(-1, *[1] * (new.ndim - 1)), new, old)

@@ -1,0 +1,150 @@
+"""Gradient-guided Monte Carlo: OBABO Langevin dynamics with a Metropolis test that is exact over minibatch steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..posterior import Target
+from ..streams import Streams
+from .adaptation import DualAveraging
+from .base import Sampler, choose, metropolis, positive
+
+
+class GGMCState(NamedTuple):
+    """State of `GGMC`; `potential` is NaN without a Metropolis test, `averaging` belongs to warm-up."""
+
+    theta: Tensor
+    momentum: Tensor
+    potential: Tensor
+    gradient: Tensor
+    step_size: Tensor
+    averaging: Tensor
+
+
+def refresh(momentum: Tensor, noise: Tensor, decay: float, temperature: Tensor) -> Tensor:
+    """The two O's between steps as one: m ← a m + √((1 − a²) T) ε."""
+    return torch.addcmul(decay * momentum, noise, ((1 - decay**2) * temperature).sqrt())
+
+
+@dataclass(frozen=True)
+class GGMC(Sampler):
+    """OBABO (Horowitz 1991; Garriga-Alonso & Fortuin 2102.01691) with a = momentum_decay and M = I.
+
+    O: m ← √a m + √((1−a)T) ε;  B: m ← m − (h/2) ĝ(θ);  A: θ ← θ + h m;  B;  O, with one gradient for the two
+    half-kicks at one θ. Neighbouring O's are done as one, so a step is O² B A B.
+
+    Metropolis over L = steps_per_test steps, with U and the gradients at both ends exact and independent minibatches
+    between: ΔE = U(θ_L) − U(θ_0) + (h²/8)(‖g_L‖² − ‖g_0‖²) − ½ Σ_t (θ_{t+1} − θ_t)·(g_t + g_{t+1}); accept with
+    min(1, exp(−ΔE/T)). On rejection θ is restored and the momentum that the trajectory began with, after its first O²,
+    is negated. The part between, B A B (O² B A B)^{L−1}, is a palindrome, and independent minibatches are as probable
+    backwards as forwards: both are what makes the test exact. a = 0 with L = 1 is MALA; a = 1 is Hamiltonian dynamics
+    without refreshment.
+
+    Args:
+        step_size: h; a deep-learning learning rate lr corresponds to h = √(lr/N).
+        momentum_decay: a = exp(−γh) in [0, 1].
+        steps_per_test: L; one sampler step is then a trajectory of L updates and its test. None: no test, one update a step.
+        target_acceptance: with a test, warm-up tunes h of each chain towards this acceptance; None keeps h.
+    """
+
+    step_size: float = 1e-3
+    momentum_decay: float = 0.9
+    steps_per_test: int | None = None
+    target_acceptance: float | None = None
+
+    state_type = GGMCState
+
+    def __post_init__(self) -> None:
+        positive(self, step_size=self.step_size)
+        if not 0 <= self.momentum_decay <= 1:
+            raise ValueError(f"GGMC: momentum_decay {self.momentum_decay} given, expected a number in [0, 1]")
+        if self.steps_per_test is not None and self.steps_per_test < 1:
+            raise ValueError(
+                f"GGMC: steps_per_test {self.steps_per_test} given, expected 1 or more, or None for no test"
+            )
+        if self.target_acceptance is not None and (
+            self.steps_per_test is None or not 0 < self.target_acceptance < 1
+        ):
+            raise ValueError(
+                f"GGMC: target_acceptance {self.target_acceptance} with steps_per_test {self.steps_per_test} given: it tunes the "
+                "Metropolis test, so it needs steps_per_test and a number in (0, 1)"
+            )
+
+    def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> GGMCState:
+        """Momentum from its stationary distribution N(0, T)."""
+        momentum = streams.normal(target.dim) * target.temperature[:, None].sqrt()
+        if self.steps_per_test is None:
+            gradient = target.gradient_estimate(theta, streams)
+            potential = torch.full_like(target.temperature, math.nan, dtype=torch.float64)
+        else:
+            potential, gradient = target.value_and_gradient(theta)
+        step_size = torch.full_like(target.temperature, self.step_size)
+        averaging = torch.stack(DualAveraging.start(step_size), dim=1)
+        return GGMCState(theta, momentum, potential, gradient, step_size, averaging)
+
+    def step(self, target: Target, state: GGMCState, streams: Streams) -> tuple[GGMCState, dict[str, Tensor]]:
+        """One update, or one tested trajectory."""
+        h, temperature = state.step_size[:, None], target.temperature[:, None]
+        theta, momentum, gradient = state.theta, state.momentum, state.gradient
+        potential = state.potential
+        work = torch.zeros_like(potential)
+        length = self.steps_per_test or 1
+        for index in range(length):
+            momentum = refresh(momentum, streams.normal(target.dim), self.momentum_decay, temperature)
+            if index == 0:
+                state = state._replace(momentum=momentum)
+            half = torch.addcmul(momentum, h, gradient, value=-0.5)
+            new_theta = torch.addcmul(theta, h, half)
+            if self.steps_per_test is not None and index + 1 == length:
+                potential, new_gradient = target.value_and_gradient(new_theta)
+            else:
+                new_gradient = target.gradient_estimate(new_theta, streams)
+            if self.steps_per_test is not None:
+                work = work + (h * half * (gradient + new_gradient)).sum(1, dtype=torch.float64)
+            theta, gradient = new_theta, new_gradient
+            momentum = torch.addcmul(half, h, gradient, value=-0.5)
+        new = state._replace(theta=theta, momentum=momentum, potential=potential, gradient=gradient)
+        return self._test(target, state, new, work, streams) if self.steps_per_test is not None else (new, {})
+
+    def _test(
+        self, target: Target, old: GGMCState, new: GGMCState, work: Tensor, streams: Streams
+    ) -> tuple[GGMCState, dict[str, Tensor]]:
+        ends = (new.gradient.double() ** 2 - old.gradient.double() ** 2).sum(1)
+        error = new.potential - old.potential + old.step_size.double() ** 2 / 8 * ends - 0.5 * work
+        probability, accept = metropolis(error, target.temperature, streams)
+        kept = new._replace(
+            theta=choose(accept, new.theta, old.theta),
+            momentum=choose(accept, new.momentum, -old.momentum),
+            potential=choose(accept, new.potential, old.potential),
+            gradient=choose(accept, new.gradient, old.gradient),
+        )
+        divergent = ~(error / target.temperature.double() < 1000)
+        info = {
+            "acceptance": probability,
+            "accepted": accept,
+            "divergent": divergent,
+            "energy_error": error,
+            "step_size": old.step_size,
+        }
+        return kept, info
+
+    def adapt(self, state: GGMCState, info: dict[str, Tensor], iteration: int, num_warmup: int) -> GGMCState:
+        """Dual averaging of h, between tests only: a step size that changed inside a trajectory would not be reversible."""
+        if self.target_acceptance is None:
+            return state
+        averaging = DualAveraging(*state.averaging.unbind(1)).update(
+            info["acceptance"], self.target_acceptance
+        )
+        log_step = averaging.log_average if iteration == num_warmup - 1 else averaging.log_step
+        return state._replace(step_size=log_step.exp(), averaging=torch.stack(averaging, dim=1))
+
+    def evaluations(self, target: Target) -> float:
+        """L − 1 minibatch gradients and one exact, or one estimate."""
+        each = super().evaluations(target)
+        return each if self.steps_per_test is None else 1 + (self.steps_per_test - 1) * each

@@ -1,0 +1,230 @@
+"""The store of a run: draws and figures in zarr arrays, and the checkpoint that says how many of them count.
+
+Draws are appended in whole chunks and are valid up to the number in the checkpoint, which replaces its predecessor in one
+rename; so a run killed at any moment leaves the draws up to its last checkpoint, and nothing after it is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+from zarr.errors import ZarrUserWarning
+
+CHUNK_BYTES = 8 * 2**20
+FORMAT = 1
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be used as asked, with what to do about it."""
+
+
+class Store:
+    """A zarr group with one array for each recorded quantity, [chains, draws, ...], in a folder or in memory.
+
+    Attributes:
+        path: the folder, or None. num_draws: draws that count.
+    """
+
+    def __init__(self, group: zarr.Group, path: Path | None, checkpoint: dict[str, Any] | None) -> None:
+        self.group, self.path, self.checkpoint = group, path, checkpoint
+        self.num_draws = 0 if checkpoint is None else int(checkpoint["num_draws"])
+        self._buffers: dict[str, NDArray[Any]] = {}
+        self._written = self.num_draws
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: Path | None, meta: Mapping[str, Any], model: Any = None) -> Store:
+        """A new, empty store. It appears under its name complete or not at all. `model` is pickled beside the draws."""
+        if path is None:
+            return cls(zarr.create_group(zarr.storage.MemoryStore(), attributes=dict(meta)), None, None)
+        if path.exists():
+            raise StoreError(
+                f"{path} exists: pass resume=True to continue it, choose another path, or delete it"
+            )
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        with _explained(path):
+            partial.mkdir(parents=True)
+            zarr.create_group(str(partial), attributes=dict(meta))
+            if model is not None:
+                torch.save(model, partial / "model.pt")
+            partial.rename(path)
+        return cls(zarr.open_group(str(path), mode="r+"), path, None)
+
+    @classmethod
+    def open(cls, path: Path, *, writable: bool = False) -> Store:
+        """An existing store. Raises StoreError where it is none, or is damaged."""
+        if not path.is_dir():
+            raise StoreError(
+                f"{path}: no store here; check the path, or run bp.sample(..., store={str(path)!r}) first"
+            )
+        try:
+            group = zarr.open_group(str(path), mode="r+" if writable else "r")
+        except Exception as error:
+            raise StoreError(
+                f"{path} is not a store of bnnpriors, or its metadata is damaged: {error}"
+            ) from error
+        if group.attrs.get("format") != FORMAT:
+            raise StoreError(
+                f"{path}: store format {group.attrs.get('format')} given, this version reads {FORMAT}"
+            )
+        file = path / "checkpoint.pt"
+        try:
+            checkpoint = torch.load(file, weights_only=True) if file.exists() else None
+        except Exception as error:
+            raise StoreError(f"{file} is damaged ({error}): delete {path} and run again") from error
+        return cls(group, path, checkpoint)
+
+    def lock(self) -> None:
+        """Claim the store for writing until `close` or the end of the process."""
+        if self.path is None:
+            return
+        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            self._lock = None
+            raise StoreError(
+                f"{self.path}: another process is writing to this store; wait for it or choose another path"
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def reserve(self, example: Mapping[str, NDArray[Any]], num_draws: int) -> None:
+        """Create, or extend, the arrays for `num_draws` draws like `example` ({name: [chains, ...]}), and load the open chunk."""
+        for name, value in example.items():
+            shape = (value.shape[0], num_draws, *value.shape[1:])
+            if name not in self.group:
+                per_draw = max(1, value.nbytes)
+                chunk = max(1, min(num_draws, CHUNK_BYTES // per_draw, 512))
+                with _explained(self.path):
+                    self.group.create_array(
+                        name,
+                        shape=shape,
+                        chunks=(shape[0], chunk, *shape[2:]),
+                        dtype=value.dtype,
+                        compressors=[Crc32cCodec()],
+                        config={"write_empty_chunks": True},
+                    )
+            array = self.group[name]
+            assert isinstance(array, zarr.Array)
+            if array.shape[1] < num_draws:
+                array.resize(shape)
+            start = self._chunk_start(array, self.num_draws)
+            self._buffers[name] = np.empty((shape[0], array.chunks[1], *shape[2:]), value.dtype)
+            if start < self.num_draws:
+                self._buffers[name][:, : self.num_draws - start] = self.read(
+                    name, slice(start, self.num_draws)
+                )
+        self._written = self.num_draws
+
+    def append(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Add one draw: {name: [chains, ...]}. Full chunks go to the array; they count from the next `commit` on."""
+        index = self._written
+        for name, value in values.items():
+            buffer = self._buffers[name]
+            buffer[:, index % buffer.shape[1]] = value
+            if (index + 1) % buffer.shape[1] == 0:
+                self._flush(name, index + 1)
+        self._written += 1
+
+    def commit(self, state: Mapping[str, Any]) -> None:
+        """Write what is buffered, then make all draws so far and `state` the checkpoint."""
+        for name, buffer in self._buffers.items():
+            if self._written % buffer.shape[1]:
+                self._flush(name, self._written)
+        self.num_draws = self._written
+        self.checkpoint = {**state, "num_draws": self.num_draws}
+        if self.path is None:
+            return
+        partial = self.path / "checkpoint.partial"
+        with _explained(self.path):
+            with partial.open("wb") as file:
+                torch.save(self.checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path / "checkpoint.pt")
+
+    def read(self, name: str, draws: slice) -> NDArray[Any]:
+        """Draws of one array; raises StoreError where a chunk is missing or its checksum fails."""
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        start, stop, _ = draws.indices(self.num_draws)
+        for chunk in range(start // array.chunks[1], -(-stop // array.chunks[1])):
+            self._check_present(array, name, chunk)
+        try:
+            return np.asarray(array[:, start:stop])
+        except Exception as error:
+            raise StoreError(
+                f"{self.path}: array {name!r} has a corrupted chunk among draws {start} to {stop} "
+                f"({error}). Restore the folder from "
+                "a copy, or delete it and run again; the same seed gives the same draws"
+            ) from error
+
+    def names(self) -> list[str]:
+        """Names of all arrays."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZarrUserWarning)  # it warns of the files beside the arrays
+            members = self.group.members(max_depth=None)
+        return sorted(name for name, member in members if isinstance(member, zarr.Array))
+
+    def _check_present(self, array: zarr.Array[Any], name: str, chunk: int) -> None:
+        if self.path is None:
+            return
+        place = self.path / name / "c" / "/".join(["0", str(chunk), *["0"] * (array.ndim - 2)])
+        if not place.exists():
+            raise StoreError(
+                f"{self.path}: a chunk of array {name!r} is missing ({place.name} of {place.parent}). "
+                f"Restore the folder from a copy, or "
+                "delete it and run again; the same seed gives the same draws"
+            )
+
+    def _flush(self, name: str, stop: int) -> None:
+        with zarr.config.set({"array.write_empty_chunks": True}):  # it is no part of what an array's metadata remember
+            array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        start = self._chunk_start(array, stop - 1)
+        with _explained(self.path):
+            array[:, start:stop] = self._buffers[name][:, : stop - start]
+
+    @staticmethod
+    def _chunk_start(array: zarr.Array[Any], index: int) -> int:
+        return index // array.chunks[1] * array.chunks[1]
+
+
+@contextmanager
+def _explained(path: Path | None) -> Iterator[None]:
+    """Turn a write error into a StoreError that says what is safe and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        raise StoreError(
+            f"{path}: cannot write, {reason}. The draws up to the last checkpoint are safe; make room and "
+            f"run again with resume=True"
+        ) from error
+
+
+def free_bytes(path: Path) -> int:
+    """Free space on the disk that holds, or would hold, `path`."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free

@@ -1,0 +1,47 @@
+"""The table of the README, from the results that `run.py` left: `python experiments/uci/table.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+DROPOUT = {
+    "concrete": (-2.94, 4.83),
+    "energy": (-1.21, 0.54),
+    "bostonHousing": (-2.40, 2.90),
+    "wine-quality-red": (-0.93, 0.62),
+    "kin8nm": (1.14, 0.079),
+}
+HEADER = (
+    "| data | splits | log-likelihood | MC dropout | RMSE | MC dropout | 95 % coverage | R̂ median | R̂ worst | "
+    "ESS median | minutes a split |\n|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def row(name: str) -> str | None:
+    """Mean and standard error over the splits of one data set, or None where there are no results."""
+    files = sorted((HERE / "results" / name).glob("*.json"))
+    if not files:
+        return None
+    runs = [json.loads(file.read_text())["figures"] for file in files]
+    figures = {key: np.array([run[key] for run in runs]) for key in runs[0]}
+
+    def mean(key: str, digits: int) -> str:
+        error = figures[key].std(ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else float("nan")
+        return f"{figures[key].mean():.{digits}f} ± {error:.{digits}f}"
+
+    likelihood, rmse = DROPOUT[name]
+    digits = 4 if name == "kin8nm" else 2
+    return (
+        f"| {name} | {len(runs)} | **{mean('test_log_likelihood', 3)}** | {likelihood} | **{mean('rmse', digits)}** | {rmse} | "
+        f"{100 * figures['coverage_95'].mean():.1f} % | {np.median(figures['rhat_median']):.3f} | {figures['rhat_max'].max():.2f} | "
+        f"{np.median(figures['ess_bulk_median']):.0f} | {figures['seconds'].mean() / 60:.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    print(HEADER)
+    print("\n".join(line for name in DROPOUT if (line := row(name))))

@@ -1,0 +1,253 @@
+"""HMC against closed forms, and the traps of SPEC: rejections, Jacobians, adaptation."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import LogNormal
+
+import bnnpriors as bp
+from bnnpriors.samplers import GGMC, HMC
+from bnnpriors.samplers.base import choose, metropolis
+
+from .targets import (
+    LIMIT,
+    Accepting,
+    Point,
+    Pooled,
+    Refusing,
+    assert_mean,
+    of_potential,
+    prior_alone,
+    quartic,
+    quartic_moments,
+    run,
+    standard_errors,
+    target_of,
+)
+
+
+def start(chains, dim=1, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(chains, dim, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_quartic(temperature):
+    chains = 2000
+    target = target_of(of_potential(quartic, temperature=temperature), chains)
+    sampler = HMC(step_size=0.7, num_steps=3)
+    theta, figures = run(sampler, target, start(chains), Pooled(0, chains), steps=200, skip=50)
+    mean, square = quartic_moments(temperature)
+    assert 0.5 < float(figures["acceptance"].mean()) < 0.97
+    assert_mean(theta[..., 0].mean(0), mean, resolution=0.05)
+    assert_mean((theta[..., 0] ** 2).mean(0), square, resolution=0.05)
+
+
+def test_metric_changes_the_path_and_not_the_target():
+    """With M⁻¹ = diag(4, 1/4) and p ~ N(0, T M): Var θ = T/k and E pᵀM⁻¹p/d = T at the start of each trajectory."""
+    chains, temperature = 2000, 0.5
+    stiffness = torch.tensor([0.25, 4.0], dtype=torch.float64)
+    posterior = of_potential(lambda x: 0.5 * stiffness * x**2, dim=2, temperature=temperature)
+    target, streams = target_of(posterior, chains), Pooled(0, chains)
+    sampler = HMC(step_size=0.9, num_steps=2)
+    state = sampler.init(target, start(chains, 2), streams)
+    state = state._replace(inverse_mass=torch.tensor([4.0, 0.25], dtype=torch.float64).expand(chains, 2))
+    squares, kinetic = [], []
+    for _ in range(150):
+        state, _ = sampler.step(target, state, streams)
+        squares.append(state.theta**2 * stiffness / temperature)
+        kinetic.append((state.momentum**2 * state.inverse_mass / temperature).mean(1))
+    assert_mean(torch.stack(squares[50:]).mean(0), 1.0, resolution=0.1)
+    assert_mean(torch.stack(kinetic[50:]).mean(0), 1.0, resolution=0.2)
+
+
+def test_step_by_hand():
+    """Leapfrog, ΔH and the acceptance of one trajectory of a quadratic, written out."""
+    chains, step, temperature, inverse_mass = 20, 0.3, 0.7, 1.7
+    target = target_of(of_potential(lambda x: 1.5 * x**2, temperature=temperature), chains)
+    sampler = HMC(step_size=step, num_steps=4, jitter=0.0)
+    theta = start(chains)
+    state = sampler.init(target, theta, Pooled(0, chains))
+    state = state._replace(inverse_mass=torch.full_like(theta, inverse_mass))
+    new, info = sampler.step(target, state, Accepting(2, chains))
+    momentum = first = Pooled(2, chains).normal(1) * (temperature / inverse_mass) ** 0.5
+    for _ in range(4):
+        momentum = momentum - step / 2 * 3 * theta
+        theta = theta + step * inverse_mass * momentum
+        momentum = momentum - step / 2 * 3 * theta
+    error = 1.5 * (theta**2 - state.theta**2) + 0.5 * inverse_mass * (momentum**2 - first**2)
+    torch.testing.assert_close(new.theta, theta, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(new.momentum, momentum, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(info["energy_error"], error[:, 0], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(info["acceptance"], (-error[:, 0] / temperature).exp().clamp(max=1.0))
+    energy = 1.5 * new.theta**2 + 0.5 * inverse_mass * new.momentum**2
+    torch.testing.assert_close(info["energy"], energy[:, 0])
+    torch.testing.assert_close(new.potential, 1.5 * new.theta[:, 0] ** 2)
+    torch.testing.assert_close(new.gradient, 3 * new.theta)
+
+
+def test_jitter_is_uniform_in_its_range():
+    """With one step from θ = 0 of a flat potential, θ = h(1 + jitter·u) p."""
+    chains = 4000
+    target = target_of(of_potential(lambda x: 0.0 * x), chains)
+    sampler = HMC(step_size=0.5, num_steps=1, jitter=0.4)
+    state = sampler.init(target, torch.zeros(chains, 1, dtype=torch.float64), Pooled(0, chains))
+    new, _ = sampler.step(target, state, Pooled(1, chains))
+    factor = (new.theta / new.momentum)[:, 0] / 0.5
+    assert 0.6 <= float(factor.min()) < 0.61
+    assert 1.39 < float(factor.max()) <= 1.4
+    assert_mean(factor, 1.0, resolution=0.03)
+
+
+def test_rejection_restores_and_negates():
+    chains = 20
+    target = target_of(of_potential(quartic, dim=2), chains)
+    sampler = HMC(step_size=0.5, num_steps=3)
+    state = sampler.init(target, start(chains, 2), Pooled(0, chains))
+    new, info = sampler.step(target, state, Refusing(1, chains))
+    assert not info["accepted"].any()
+    for name in ("theta", "potential", "gradient"):
+        assert torch.equal(getattr(new, name), getattr(state, name))
+    assert torch.equal(new.momentum, -Pooled(1, chains).normal(2))
+
+
+def test_metropolis_refuses_nan_and_keeps_probabilities():
+    error = torch.tensor([-1.0, 0.0, math.log(4.0), math.nan, math.inf], dtype=torch.float64)
+    temperature = torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0])
+    probability, accept = metropolis(error, temperature, Accepting(0, 5))
+    torch.testing.assert_close(probability, torch.tensor([1.0, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64))
+    assert accept.tolist() == [True, True, True, False, False]
+
+
+class StalePotential(HMC):
+    """The fault: on rejection the potential stays that of the proposal."""
+
+    def step(self, target, state, streams):
+        new, info = super().step(target, state, streams)
+        rejected = state.potential + info["energy_error"]
+        return new._replace(potential=choose(info["accepted"], new.potential, rejected)), info
+
+
+class StalePotentialGGMC(GGMC):
+    """The same fault in GGMC."""
+
+    def step(self, target, state, streams):
+        new, info = super().step(target, state, streams)
+        rejected = state.potential + info["energy_error"]
+        return new._replace(potential=choose(info["accepted"], new.potential, rejected)), info
+
+
+def regression_posterior():
+    """y = Xw + ε in two dimensions, and the posterior's mean and the factor that whitens it."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(20, 2, generator=generator, dtype=torch.float64) @ torch.tensor(
+        [[1.0, 0.6], [0.0, 0.7]], dtype=torch.float64
+    )
+    y = x @ torch.tensor([[1.0], [-0.5]], dtype=torch.float64)
+    y = y + 0.5 * torch.randn(20, 1, generator=generator, dtype=torch.float64)
+    net = torch.nn.Linear(2, 1, bias=False, dtype=torch.float64)
+    posterior = bp.Posterior(
+        bp.attach(net, bp.priors.Normal(0.0, 1.0)), bp.likelihoods.Gaussian(0.5), x, y, batch_size=None
+    )
+    precision = x.T @ x / 0.25 + torch.eye(2, dtype=torch.float64)
+    return posterior, torch.linalg.solve(precision, x.T @ y / 0.25)[:, 0], torch.linalg.cholesky(precision)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "exact"),
+    [
+        (HMC(step_size=0.17, num_steps=5), True),
+        (StalePotential(step_size=0.17, num_steps=5), False),
+        (GGMC(step_size=0.16, momentum_decay=0.9, steps_per_test=4), True),
+        (StalePotentialGGMC(step_size=0.16, momentum_decay=0.9, steps_per_test=4), False),
+    ],
+)
+def test_regression_with_rejections(sampler, exact):
+    """Whitened variances are 1 with a quarter of the moves rejected; a potential that is not restored is seen."""
+    chains = 1000
+    posterior, mean, factor = regression_posterior()
+    theta, figures = run(
+        sampler, target_of(posterior, chains), mean + 0.1 * start(chains, 2), Pooled(0, chains), steps=150, skip=50
+    )
+    white = (theta - mean) @ factor
+    if exact:
+        assert 0.2 < 1 - float(figures["accepted"].double().mean()) < 0.4
+        assert_mean(white.mean(0), 0.0, resolution=0.05)
+        assert_mean((white**2).mean(0), 1.0, resolution=0.05)
+        assert_mean((white[..., 0] * white[..., 1]).mean(0), 0.0, resolution=0.05)
+    else:
+        distance, _ = standard_errors((white**2).mean(0), 1.0)
+        assert distance.abs().max() > 4 * LIMIT
+
+
+def test_constrained_latents_carry_their_jacobian():
+    """Gamma(2, 1) has mean 2 and LogNormal(−1, 0.2) has E log = −1; without the Jacobian 1 and −1.04."""
+    for prior, statistic, exact in (
+        (bp.priors.Gamma(2.0, 1.0), lambda u: u.exp(), 2.0),
+        (LogNormal(-1.0, 0.2), lambda u: u, -1.0),
+    ):
+        chains = 1000
+        posterior = prior_alone(prior)
+        step = 0.8 if exact == 2.0 else 0.15
+        theta, _ = run(
+            HMC(step_size=step, num_steps=3),
+            target_of(posterior, chains),
+            start(chains),
+            Pooled(0, chains),
+            steps=200,
+            skip=60,
+        )
+        assert_mean(statistic(theta[..., 0]).mean(0), exact, resolution=0.08 if exact == 2.0 else 0.005)
+
+
+def test_warm_up_tunes_and_then_freezes():
+    """Acceptance reaches its target, M⁻¹ the posterior variances, and neither moves after warm-up."""
+    scales = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
+    posterior = prior_alone(bp.priors.Normal(0.0, scales), dim=3)
+    sampler = HMC(step_size=1.0, num_steps=8, target_acceptance=0.8)
+    draws = bp.sample(
+        posterior, sampler, num_samples=100, num_warmup=300, num_chains=10, seed=0, progress=False, chunk_size=10
+    )
+    steps = draws.stats["step_size"]
+    assert (steps == steps[:, :1]).all()
+    assert len(steps[:, 0].unique()) == 10
+    assert (steps != 1.0).all()
+    assert 0.7 < float(draws.stats["acceptance"].mean()) < 0.95
+    inverse_mass = draws._store.checkpoint["state"]["inverse_mass"]
+    assert ((inverse_mass / scales**2).log().abs() < math.log(2.5)).all()
+    assert set(draws.stats) == {
+        "acceptance", "accepted", "configurational_temperature", "divergent", "energy", "energy_error",
+        "kinetic_temperature", "potential", "step_size",
+    }  # fmt: skip
+    assert all(value.shape == (10, 100) for value in draws.stats.values())
+    assert draws.tensor_stats["kinetic_temperature"].shape == (10, 100, 1)
+
+
+def test_adaptation_of_the_metric_can_be_left_out():
+    posterior = prior_alone(bp.priors.Normal(0.0, 3.0), dim=2)
+    sampler = HMC(step_size=0.1, num_steps=3, adapt_metric=False)
+    draws = bp.sample(posterior, sampler, num_samples=1, num_warmup=60, num_chains=2, progress=False)
+    assert (draws._store.checkpoint["state"]["inverse_mass"] == 1).all()
+
+
+def test_minibatches_are_refused():
+    x = torch.zeros(10, 1, dtype=torch.float64)
+    model = bp.attach(Point(), bp.priors.Normal())
+    posterior = bp.Posterior(model, bp.likelihoods.Gaussian(), x, x, batch_size=2)
+    with pytest.raises(ValueError, match=r"exact gradients, but the posterior has batch_size=2.*GGMC"):
+        bp.sample(posterior, HMC(), num_samples=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"step_size": -0.1}, "step_size"),
+        ({"num_steps": 0}, "num_steps"),
+        ({"jitter": 1.0}, "jitter"),
+        ({"target_acceptance": 0.0}, "target_acceptance"),
+    ],
+)
+def test_bad_arguments(options, word):
+    with pytest.raises(ValueError, match=word):
+        HMC(**options)

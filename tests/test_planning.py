@@ -1,0 +1,134 @@
+"""How a run is evaluated: the fixed rule, measured figures that are remembered, and answers that do not depend on it."""
+
+import json
+
+import pytest
+import torch
+
+import bnnpriors as bp
+from bnnpriors import planning
+from bnnpriors.planning import cache_folder, choose_plan, default_plan
+from bnnpriors.programs import Plan
+
+
+def regression(net=None):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(70, 3, generator=generator)
+    net = net or torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    return bp.Posterior(bp.attach(net, bp.priors.Normal()), bp.likelihoods.Gaussian(1.0), x, x.sum(1, keepdim=True))
+
+
+class Opaque(torch.nn.Module):
+    """A network that is not a chain of dense layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+
+    def forward(self, x):
+        return torch.stack([self.layer(x), x[:, :1]]).sum(0)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNNPRIORS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "plans"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Figures for three plans in place of a clock, and a list of what was asked for."""
+    asked = []
+
+    def figure(posterior, theta, plan, repeats):
+        asked.append((plan.chunk_size, plan.compiled, repeats))
+        return {1: 3.0, 8: 2.0, 12: 1.0, 5: 4.0}[plan.chunk_size] * (0.5 if plan.compiled else 1.0)
+
+    monkeypatch.setattr(planning, "_time", figure)
+    return asked
+
+
+def test_fixed_rule():
+    assert default_plan(regression(), 20) == Plan(8, 70, False)
+    assert default_plan(regression(), 3).chunk_size == 3
+    assert default_plan(regression(Opaque()), 20).chunk_size == 1
+    assert default_plan(regression(), 20, 100).chunk_size == 20
+    with pytest.raises(ValueError, match="chunk_size 0"):
+        default_plan(regression(), 20, 0)
+
+
+def test_blocks_bound_the_activations(monkeypatch):
+    monkeypatch.setattr(planning, "BLOCK_BYTES", 1)
+    assert default_plan(regression(), 20).block_size == 32
+
+
+def test_short_runs_measure_nothing(cache, measured):
+    posterior = regression()
+    theta = torch.zeros(12, posterior.dim)
+    monkeypatched = choose_plan(posterior, theta, 1.0, chunk_size=None, compile=None)
+    assert monkeypatched == default_plan(posterior, 12)
+    assert [repeats for *_, repeats in measured] == [1], "one timing tells whether the run is short"
+    assert not cache.exists()
+
+
+def test_fixed_choices_are_not_measured(cache, measured):
+    posterior = regression()
+    plan = choose_plan(posterior, torch.zeros(12, posterior.dim), 1e9, chunk_size=5, compile=True)
+    assert (plan.chunk_size, plan.compiled) == (5, True)
+    assert measured == []
+
+
+def test_long_runs_measure_once(cache, measured):
+    posterior = regression()
+    theta = torch.zeros(12, posterior.dim)
+    first = choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None)
+    assert (first.chunk_size, first.compiled) == (12, True)
+    files = list(cache.iterdir())
+    assert len(files) == 1
+    assert len(json.loads(files[0].read_text())) == 4
+    measured.clear()
+    assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None) == first
+    assert choose_plan(posterior, theta, 1.0, chunk_size=None, compile=None)._replace(compiled=True) == first
+    assert measured == [], "the second time everything comes from the cache"
+
+
+def test_a_damaged_cache_is_measured_again(cache, measured):
+    posterior = regression()
+    theta = torch.zeros(12, posterior.dim)
+    first = choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None)
+    next(cache.iterdir()).write_text("{")
+    assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None) == first
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, measured):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BNNPRIORS_CACHE", str(tmp_path / "file"))
+    posterior = regression()
+    plan = choose_plan(posterior, torch.zeros(12, posterior.dim), 1000.0, chunk_size=None, compile=None)
+    assert plan.chunk_size == 12
+
+
+def test_user_fixes_one_choice(cache, measured):
+    posterior = regression()
+    theta = torch.zeros(12, posterior.dim)
+    assert choose_plan(posterior, theta, 1000.0, chunk_size=5, compile=None).chunk_size == 5
+    assert not choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=False).compiled
+    assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=True).compiled
+
+
+def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNNPRIORS_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+
+@pytest.mark.parametrize("net", [None, Opaque()])
+@pytest.mark.parametrize("plan", [Plan(1, 70, False), Plan(3, 70, False), Plan(7, 16, False), Plan(2, 1, False)])
+def test_the_plan_changes_rounding_alone(net, plan):
+    posterior = regression(net)
+    theta = torch.randn(7, posterior.dim, generator=torch.Generator().manual_seed(1))
+    value, gradient = posterior.target(7, Plan(7, 70, False)).value_and_gradient(theta)
+    other, other_gradient = posterior.target(7, plan).value_and_gradient(theta)
+    torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, other_gradient, rtol=1e-4, atol=1e-4)
+    alone = posterior.target(7, plan).potential(theta)
+    torch.testing.assert_close(alone, other, rtol=1e-6, atol=1e-6)

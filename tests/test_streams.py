@@ -1,0 +1,61 @@
+"""One random stream a chain, fixed by the seed and the chain's place."""
+
+import pytest
+import torch
+
+from bnnpriors.streams import Streams
+
+
+def streams(seed, keys, dtype=torch.float64):
+    return Streams(seed, keys, dtype=dtype, device=torch.device("cpu"))
+
+
+def everything(given):
+    return given.normal(3), given.uniform(), given.integers(10, 4), given.normal(2)
+
+
+def test_a_chain_does_not_see_the_others():
+    few, many = everything(streams(7, [(0, 0), (0, 1)])), everything(streams(7, [(0, k) for k in range(5)]))
+    for a, b in zip(few, many, strict=True):
+        assert torch.equal(a, b[:2])
+    other_order = everything(streams(7, [(1, 3), (0, 1)]))
+    for a, b in zip(few, other_order, strict=True):
+        assert torch.equal(a[1], b[1])
+
+
+def test_streams_differ_by_seed_rung_and_chain():
+    keys = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    numbers = torch.cat([streams(seed, keys).normal(4) for seed in (0, 1)])
+    assert len(numbers[:, 0].unique()) == 8
+    assert torch.equal(numbers, torch.cat([streams(seed, keys).normal(4) for seed in (0, 1)]))
+
+
+def test_state_and_restore():
+    first = streams(3, [(0, 0), (0, 1)])
+    first.normal(3)
+    saved = first.state()
+    expected = everything(first)
+    second = streams(99, [(0, 0), (0, 1)])
+    second.restore(saved)
+    for a, b in zip(everything(second), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_shapes_and_dtypes():
+    normal, uniform, integers, _ = everything(streams(0, [(0, 0), (0, 1)], torch.float32))
+    assert (normal.shape, normal.dtype) == ((2, 3), torch.float32)
+    assert (uniform.shape, uniform.dtype) == ((2,), torch.float64)
+    assert (integers.shape, integers.dtype) == ((2, 4), torch.int64)
+    many = streams(0, [(0, 0)]).integers(5, 1000)
+    assert set(many.unique().tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    everything(streams(0, [(0, 0)]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_negative_seed():
+    with pytest.raises(ValueError, match="seed -1"):
+        streams(-1, [(0, 0)])
