@@ -1,11 +1,13 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
 from . import datasets, likelihoods, models, priors, samplers
+from .cost import estimate
 from .draws import Draws
 from .evaluation import evaluate
 from .module import BayesianModule, attach
 from .posterior import Posterior
-from .sampling import SamplingError, estimate, sample
+from .run import SamplingError
+from .sampling import sample
 from .store import StoreError
 
 __version__ = "0.1.0"

@@ -72,7 +72,9 @@ def call_with_weights(
     for prefix, module in net.named_modules():
         for name, parameter in module.named_parameters(prefix, recurse=False, remove_duplicate=False):
             places.setdefault(id(parameter), []).append(name)
-    shared = {place: value for name, value in weights.items() for place in places[id(net.get_parameter(name))]}
+    shared = {
+        place: value for name, value in weights.items() for place in places[id(net.get_parameter(name))]
+    }
     return functional_call(net, shared, args, kwargs, tie_weights=False)
 
 

@@ -58,6 +58,7 @@ class Posterior(Joint):
             )
         self.tempering = tempering
         self.is_ladder = not isinstance(temperature, (int, float))
+        self._programs: dict[Plan, Programs] = {}
         self.data = self._prepare(x, y)
         self.num_data = 0 if self.data.x is None else len(self.data.x)
         if batch_size is not None and not 0 < batch_size <= self.num_data:
@@ -78,6 +79,12 @@ class Posterior(Joint):
             repeats
         )
         return Target(self, temperature, plan or default_plan(self, num_chains))
+
+    def programs(self, plan: Plan) -> Programs:
+        """The programs of a plan; kept, so that a second run on this posterior traces and compiles nothing again."""
+        if plan not in self._programs:
+            self._programs[plan] = Programs(self.potential, plan)
+        return self._programs[plan]
 
     def log_density(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
         """−U(θ)/T of each chain, on the full data; unnormalised."""
@@ -163,7 +170,7 @@ class Target:
         self.batch_size = posterior.batch_size
         self._data = posterior.data
         self._prior_weight = posterior.prior_weight(temperature)
-        self._programs = Programs(posterior.potential, plan)
+        self._programs = posterior.programs(plan)
 
     def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
         """U on the full data."""

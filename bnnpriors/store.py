@@ -197,7 +197,8 @@ class Store:
             )
 
     def _flush(self, name: str, stop: int) -> None:
-        with zarr.config.set({"array.write_empty_chunks": True}):  # it is no part of what an array's metadata remember
+        # the setting is no part of what an array's metadata remember
+        with zarr.config.set({"array.write_empty_chunks": True}):
             array = self.group[name]
         assert isinstance(array, zarr.Array)
         start = self._chunk_start(array, stop - 1)

@@ -79,7 +79,9 @@ def _check(net: nn.Module, shape: tuple[int, ...], *, dense: bool, seed: int = 0
         lead = (chains, batch) if per_chain else (batch,)
         x = torch.randn(*lead, *shape, generator=generator, dtype=torch.float64)
         each = [
-            functional_call(copy.deepcopy(net), {n: v[c] for n, v in weights.items()}, (x[c] if per_chain else x,))
+            functional_call(
+                copy.deepcopy(net), {n: v[c] for n, v in weights.items()}, (x[c] if per_chain else x,)
+            )
             for c in range(chains)
         ]
         expected = torch.stack(each)
@@ -108,7 +110,9 @@ def test_dense_networks_run_feature_major(case: tuple[nn.Module, tuple[int, ...]
 
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.integers(1, 2), st.integers(1, 3), st.sampled_from(ACTIVATIONS), st.integers(0, 2**31))
-def test_convolutional_networks_run_by_vmap(stride: int, width: int, act: Callable[[], nn.Module], seed: int) -> None:
+def test_convolutional_networks_run_by_vmap(
+    stride: int, width: int, act: Callable[[], nn.Module], seed: int
+) -> None:
     net = nn.Sequential(
         nn.Conv2d(2, width, 3, stride=stride, padding=1), act(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, 3)
     )  # fmt: skip
@@ -228,7 +232,9 @@ def test_integer_inputs() -> None:
 def test_a_frozen_parameter_is_read_at_each_call(shape: tuple[int, ...]) -> None:
     net = _frozen(True) if shape == (3,) else nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten())
     frozen = net[2].bias if shape == (3,) else net[0].bias.requires_grad_(False)
-    weights = {n: v.detach()[None].repeat(2, *[1] * v.ndim) for n, v in net.named_parameters() if v.requires_grad}
+    weights = {
+        n: v.detach()[None].repeat(2, *[1] * v.ndim) for n, v in net.named_parameters() if v.requires_grad
+    }
     forward, x = forward_for(net, shape), torch.ones(4, *shape)
     before = forward(weights, x, False)
     with torch.no_grad():

@@ -49,7 +49,10 @@ NETS = {
     "odd": (Odd, (5, 4)),
     "conv": (_conv, (5, 1, 4, 4)),
     "root": (lambda: nn.Linear(3, 2), (5, 3)),
-    "frozen_norm": (lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).eval(), (5, 3)),
+    "frozen_norm": (
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).eval(),
+        (5, 3),
+    ),
 }
 PRIORS = {
     "centred": P.Normal(0.0, 0.5),
@@ -153,8 +156,16 @@ def test_submodules_called_net_and_hyper_keep_their_keys(inside: bool) -> None:
 
 
 def test_tied_parameters_count_once_and_match_by_either_name() -> None:
-    model = bp.attach(Odd(), {"gain": P.Normal(), "tied.*": P.Normal(0.0, 2.0), "block.*": P.Normal(0.0, 3.0)})
-    assert list(model.latents()) == ["gain", "block.0.weight", "block.0.bias", "block.1.1.weight", "tied.bias"]
+    model = bp.attach(
+        Odd(), {"gain": P.Normal(), "tied.*": P.Normal(0.0, 2.0), "block.*": P.Normal(0.0, 3.0)}
+    )
+    assert list(model.latents()) == [
+        "gain",
+        "block.0.weight",
+        "block.0.bias",
+        "block.1.1.weight",
+        "tied.bias",
+    ]
     assert model.layout.dim == 4 + 16 + 4 + 16 + 4
     assert {name: prior.scale for name, prior in model.named_priors().items()} == {
         "gain": 1.0, "block.0.weight": 2.0, "block.0.bias": 3.0, "block.1.1.weight": 3.0, "tied.bias": 2.0
@@ -165,7 +176,9 @@ def test_tied_parameters_count_once_and_match_by_either_name() -> None:
 
 def test_the_first_match_wins_and_rules_are_resolved() -> None:
     net = nn.Sequential(nn.Linear(16, 3), nn.Linear(3, 2))
-    model = bp.attach(net, {"0.weight": P.Laplace(0.0, P.fan_in(2.0)), "*.weight": P.StudentT(), "*": P.Normal()})
+    model = bp.attach(
+        net, {"0.weight": P.Laplace(0.0, P.fan_in(2.0)), "*.weight": P.StudentT(), "*": P.Normal()}
+    )
     kinds = {name: type(prior).__name__ for name, prior in model.named_priors().items()}
     assert kinds == {"0.weight": "Laplace", "0.bias": "Normal", "1.weight": "StudentT", "1.bias": "Normal"}
     assert model.named_priors()["0.weight"].scale == 0.5
@@ -209,10 +222,8 @@ def test_export_holds_the_weights_themselves(name: str, prior: str) -> None:
     torch.testing.assert_close(plain(x), model(x))
     for key, value in model.weights().items():
         torch.testing.assert_close(plain.get_parameter(key), value)
-    with torch.no_grad():
-        for parameter in plain.parameters():
-            parameter.add_(1.0)
-    assert not torch.allclose(plain(x), model(x))
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    assert own.isdisjoint(parameter.data_ptr() for parameter in plain.parameters())
 
 
 def test_forward_passes_keywords() -> None:
@@ -271,7 +282,8 @@ def test_a_weight_outside_its_support_starts_at_a_prior_draw_and_others_stay() -
     kept = net[1].weight.detach().clone()
     before = torch.get_rng_state()
     model = bp.attach(
-        net, {"0.weight": P.HalfNormal(P.Gamma(9.0, 3.0)), "1.weight": P.HalfNormal(P.Gamma()), "*": P.Normal()}
+        net,
+        {"0.weight": P.HalfNormal(P.Gamma(9.0, 3.0)), "1.weight": P.HalfNormal(P.Gamma()), "*": P.Normal()},
     )
     assert torch.equal(before, torch.get_rng_state())
     weights = model.weights()
@@ -308,48 +320,6 @@ def test_prior_draws_follow_the_generator_alone() -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert model.sample_prior_(torch.Generator().manual_seed(5)) is model
     assert all(torch.equal(value, first[name]) for name, value in model.latents().items())
-
-
-def test_unmatched_parameters_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"(?s)no pattern matches these parameters:\n  0\.bias \(3,\)\n  1\.bias \(1,\)\n.*Fixed\(\)"):
-        bp.attach(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), {"*.weight": P.Normal()})
-
-
-def test_a_pattern_without_a_parameter_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"no parameter matches \['\*\.wieght'\]; the names are \['weight', 'bias'\]"):
-        bp.attach(nn.Linear(2, 1), {"*.wieght": P.Normal(), "*": P.Normal()})
-
-
-def test_wrong_arguments() -> None:
-    with pytest.raises(TypeError, match=r"expected a prior: bp\.priors\.Normal"):
-        bp.attach(nn.Linear(2, 1), {"*": 1.0})
-    with pytest.raises(TypeError, match=r"attach to the plain module \(model\.net\)"):
-        bp.attach(bp.attach(nn.Linear(2, 1), P.Normal()), P.Normal())
-    with pytest.raises(ValueError, match=r"attach: bias \(1,\): fan_in has no meaning"):
-        bp.attach(nn.Linear(2, 1), P.Normal(0.0, P.fan_in()))
-    with pytest.raises(ValueError, match=r"attach: weight \(1, 2\): .*batch and event shape \(3,\)"):
-        bp.attach(nn.Linear(2, 1), torch.distributions.Normal(torch.zeros(3), 1.0))
-    with pytest.raises(ValueError, match=r"latents of shape \(1, 1\) for a parameter of shape \(1, 2\)"):
-        bp.attach(nn.Linear(2, 1, bias=False), torch.distributions.Dirichlet(torch.ones(2)))
-
-
-@pytest.mark.parametrize("layer", [nn.BatchNorm1d(3), nn.Dropout(0.5), nn.BatchNorm1d(3, track_running_stats=False)])
-def test_stochastic_layers_in_training_mode_are_refused(layer: nn.Module) -> None:
-    with pytest.raises(ValueError, match=rf"attach: 1 is {type(layer).__name__} in training mode.*net\.eval\(\)"):
-        bp.attach(nn.Sequential(nn.Linear(3, 3), layer), P.Normal())
-
-
-def test_frozen_normalisation_and_dropout_stay_off_in_training_mode() -> None:
-    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.9)).eval()
-    model = bp.attach(net, P.Normal())
-    x = torch.randn(8, 3)
-    expected = model(x)
-    model.train()
-    assert model.training
-    assert net[0].training
-    torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
-    assert net[1].num_batches_tracked.item() == 0
-    bp.attach(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)), P.Normal())
 
 
 @pytest.mark.gpu

@@ -15,7 +15,9 @@ def regression(net=None):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(70, 3, generator=generator)
     net = net or torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
-    return bp.Posterior(bp.attach(net, bp.priors.Normal()), bp.likelihoods.Gaussian(1.0), x, x.sum(1, keepdim=True))
+    return bp.Posterior(
+        bp.attach(net, bp.priors.Normal()), bp.likelihoods.Gaussian(1.0), x, x.sum(1, keepdim=True)
+    )
 
 
 class Opaque(torch.nn.Module):
@@ -122,7 +124,9 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("net", [None, Opaque()])
-@pytest.mark.parametrize("plan", [Plan(1, 70, False), Plan(3, 70, False), Plan(7, 16, False), Plan(2, 1, False)])
+@pytest.mark.parametrize(
+    "plan", [Plan(1, 70, False), Plan(3, 70, False), Plan(7, 16, False), Plan(2, 1, False)]
+)
 def test_the_plan_changes_rounding_alone(net, plan):
     posterior = regression(net)
     theta = torch.randn(7, posterior.dim, generator=torch.Generator().manual_seed(1))

@@ -31,7 +31,13 @@ def _net(out: int = 2) -> nn.Module:
 def _conv(out: int = 2) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv1d(1, 2, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4, out))
+        net = nn.Sequential(
+            nn.Unflatten(1, (1, 3)),
+            nn.Conv1d(1, 2, 2),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(4, out),
+        )
         return net.double()
 
 
@@ -84,14 +90,18 @@ def _theta(posterior: bp.Posterior, chains: int = CHAINS) -> Tensor:
     return 0.4 * _randn(chains, posterior.dim, seed=2)
 
 
-def _by_hand(posterior: bp.Posterior, theta: Tensor, index: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+def _by_hand(
+    posterior: bp.Posterior, theta: Tensor, index: Tensor | slice = slice(None)
+) -> tuple[Tensor, Tensor]:
     """log likelihoods and log priors, chain by chain, through the model's own methods and plain calls."""
     likelihood, x, y = posterior.likelihood, posterior.data.x[index], posterior.data.y[index]
     fits, priors = [], []
     for row in theta:
         latents = posterior.layout.unpack(row)
         weights, prior = posterior.model.values(latents)
-        outputs = functional_call(posterior.model.net, {s.name: weights[s.name] for s in posterior.model.sites}, (x,))
+        outputs = functional_call(
+            posterior.model.net, {s.name: weights[s.name] for s in posterior.model.sites}, (x,)
+        )
         own = {name[len("likelihood.") :]: v for name, v in latents.items() if name.startswith("likelihood.")}
         if own:
             values, above = likelihood.values(own)
@@ -112,7 +122,8 @@ def test_a_gaussian_posterior_by_scipy() -> None:
         w0, b0, w1, b1 = row[:15].reshape(5, 3), row[15:20], row[20:30].reshape(2, 5), row[30:]
         outputs = np.tanh(X.numpy() @ w0.T + b0) @ w1.T + b1
         expected.append(
-            scipy.stats.norm(outputs, 0.5).logpdf(Y.numpy()).sum() + scipy.stats.norm(0, 0.7).logpdf(row).sum()
+            scipy.stats.norm(outputs, 0.5).logpdf(Y.numpy()).sum()
+            + scipy.stats.norm(0, 0.7).logpdf(row).sum()
         )
     torch.testing.assert_close(posterior.log_density(theta), torch.tensor(expected, dtype=torch.float64))
     assert posterior.layout.names == ("0.weight", "0.bias", "2.weight", "2.bias")
@@ -152,10 +163,12 @@ def test_temperatures() -> None:
     ladder = (0.1, 1.0)
     for tempering in ("posterior", "likelihood"):
         for temperature in (0.1, ladder):
-            posterior = _posterior("learnt_twice", temperature=temperature, tempering=tempering)
+            posterior = _posterior("learnt", temperature=temperature, tempering=tempering)
             theta = _theta(posterior)
             fits, priors = _by_hand(posterior, theta)
-            t = torch.tensor([0.1, 0.1, 1.0, 1.0] if temperature == ladder else 4 * [0.1], dtype=torch.float64)
+            t = torch.tensor(
+                [0.1, 0.1, 1.0, 1.0] if temperature == ladder else 4 * [0.1], dtype=torch.float64
+            )
             expected = (fits + priors) / t if tempering == "posterior" else fits / t + priors
             torch.testing.assert_close(posterior.log_density(theta), expected.detach())
             target = posterior.target(CHAINS)
@@ -166,15 +179,18 @@ def test_temperatures() -> None:
 def test_the_prior_alone() -> None:
     posterior = bp.Posterior(bp.attach(_net(), HIERARCHY), temperature=0.5)
     theta = _theta(posterior)
-    expected = torch.stack([posterior.model.values(posterior.layout.unpack(row))[1] for row in theta]).detach()
+    expected = torch.stack(
+        [posterior.model.values(posterior.layout.unpack(row))[1] for row in theta]
+    ).detach()
     torch.testing.assert_close(posterior.log_density(theta), expected / 0.5)
     assert posterior.num_data == 0
 
 
-@pytest.mark.parametrize("make", [_net, _conv])
-@pytest.mark.parametrize("plan", [Plan(4, 1, False), Plan(4, 7, False), Plan(1, N, False), Plan(3, 5, False)])
+@pytest.mark.parametrize(
+    ("plan", "make"), [(Plan(1, N, False), _net), (Plan(3, 10, False), _net), (Plan(3, 10, False), _conv)]
+)
 def test_chunks_and_blocks_change_nothing(plan: Plan, make: Any) -> None:
-    posterior = _posterior("learnt_twice", make(), temperature=(0.5, 1.0), tempering="likelihood", batch_size=11)
+    posterior = _posterior("learnt", make(), temperature=(0.5, 1.0), tempering="likelihood", batch_size=11)
     theta = _theta(posterior)
     whole, parts = posterior.target(CHAINS, WHOLE), posterior.target(CHAINS, plan)
     value, gradient = whole.value_and_gradient(theta)
@@ -183,7 +199,10 @@ def test_chunks_and_blocks_change_nothing(plan: Plan, make: Any) -> None:
     torch.testing.assert_close(part_gradient, gradient, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(parts.potential(theta), value, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
-        parts.gradient_estimate(theta, _streams()), whole.gradient_estimate(theta, _streams()), rtol=1e-10, atol=1e-10
+        parts.gradient_estimate(theta, _streams()),
+        whole.gradient_estimate(theta, _streams()),
+        rtol=1e-10,
+        atol=1e-10,
     )
 
 
@@ -226,14 +245,13 @@ def test_minibatch_gradients_are_unbiased_and_a_wrong_scale_is_seen(monkeypatch:
     target = posterior.target(chains, plan)
     exact = target.value_and_gradient(theta)[1][0]
     assert _unbiased(target, theta, exact, 10_000)
-    original = Posterior_potential = bp.Posterior.potential
+    original = bp.Posterior.potential
 
-    def mean_instead_of_sum(self: bp.Posterior, *args: Any, scale: float, **rest: Any) -> Tensor:
+    def wrongly_scaled(self: bp.Posterior, *args: Any, scale: float, **rest: Any) -> Tensor:
         return original(self, *args, scale=scale / 1.15, **rest)
 
-    monkeypatch.setattr(bp.Posterior, "potential", mean_instead_of_sum)
-    assert not _unbiased(posterior.target(chains, plan), theta, exact, 10_000)
-    assert Posterior_potential is original
+    monkeypatch.setattr(bp.Posterior, "potential", wrongly_scaled)
+    assert not _unbiased(_posterior("learnt", batch_size=4).target(chains, plan), theta, exact, 10_000)
 
 
 def test_without_a_batch_size_the_estimate_is_exact() -> None:
@@ -278,16 +296,14 @@ def test_networks_with_control_flow_on_data_run_untraced() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_compiled_programs_equal_traced_ones(dtype: torch.dtype) -> None:
-    priors, likelihood, y = CASES["learnt_twice"]
-    posterior = bp.Posterior(bp.attach(_net().to(dtype), priors), likelihood, X, y)
-    theta = _theta(posterior).to(dtype)
+def test_compiled_programs_equal_traced_ones() -> None:
+    """In float32, where compiling also replaces tanh; tolerances are a few units of its rounding."""
+    posterior = bp.Posterior(bp.attach(_net().float(), HIERARCHY), CASES["learnt"][1], X, Y)
+    theta = _theta(posterior).float()
     value, gradient = posterior.target(CHAINS, WHOLE).value_and_gradient(theta)
     compiled, slope = posterior.target(CHAINS, Plan(CHAINS, N, True)).value_and_gradient(theta)
-    tolerance = 1e-10 if dtype == torch.float64 else 2e-5
-    torch.testing.assert_close(compiled, value, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(slope, gradient, rtol=tolerance, atol=10 * tolerance)
+    torch.testing.assert_close(compiled, value, rtol=2e-6, atol=1e-4)
+    torch.testing.assert_close(slope, gradient, rtol=1e-5, atol=1e-4)
 
 
 def test_the_rational_tanh() -> None:
@@ -303,7 +319,9 @@ def test_arrays_and_other_dtypes_are_taken() -> None:
     assert single.data.x.dtype == single.data.y.dtype == torch.float32
     theta = _theta(posterior)
     torch.testing.assert_close(other.log_density(theta), posterior.log_density(theta))
-    torch.testing.assert_close(single.log_density(theta.float()), posterior.log_density(theta), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        single.log_density(theta.float()), posterior.log_density(theta), rtol=1e-4, atol=1e-4
+    )
     assert single.target(CHAINS, WHOLE).value_and_gradient(theta.float())[1].dtype == torch.float32
 
 
@@ -318,81 +336,6 @@ def test_an_accelerator_gives_the_same_potential(make: Any) -> None:
     other, slope = there.target(CHAINS).value_and_gradient(theta.cuda())
     torch.testing.assert_close(other.cpu(), value)
     torch.testing.assert_close(slope.cpu(), gradient)
-
-
-MODEL = bp.attach(_net(), FLAT)
-GAUSSIAN, CATEGORICAL = bp.likelihoods.Gaussian(), bp.likelihoods.Categorical()
-
-
-class Pairwise:
-    """Forgets that outputs are [N, 1]: broadcasting pairs every point with every other."""
-
-    def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return -((outputs - y) ** 2)
-
-
-def _with(value: Tensor, place: tuple[int, ...], number: float) -> Tensor:
-    value = value.clone()
-    value[place] = number
-    return value
-
-
-@pytest.mark.parametrize(
-    ("likelihood", "x", "y", "message"),
-    [
-        (GAUSSIAN, None, None, "give likelihood, x and y together"),
-        (None, X, Y, "give likelihood, x and y together"),
-        (GAUSSIAN, X, None, "give likelihood, x and y together"),
-        (GAUSSIAN, X, Y[:-1], "23 inputs and 22 targets given, expected the same number"),
-        (GAUSSIAN, X[:0], Y[:0], "0 inputs and 0 targets given.*at least one"),
-        (GAUSSIAN, X[:, :2], Y, r"cannot take inputs of shape \(batch, 2\)"),
-        (GAUSSIAN, X.long(), Y, r"cannot take inputs of shape \(batch, 3\)"),
-        (GAUSSIAN, X, Y[:, 0], r"outputs \(23, 2\) but targets \(23,\)"),
-        (GAUSSIAN, X, Y[:, :1], r"outputs \(23, 2\) but targets \(23, 1\)"),
-        (GAUSSIAN, _with(X, (3, 1), math.nan), Y, "1 of 23 examples hold NaN or infinite values"),
-        (GAUSSIAN, X, _with(Y, (3, 1), math.inf), "1 of 23 targets are NaN or infinite"),
-        (CATEGORICAL, X, LABELS + 1, "labels from 1 to 2 given, expected 0 to 1: the model has 2 outputs"),
-        (CATEGORICAL, X, Y, r"expected integer labels \[N\]"),
-        (Pairwise(), X, Y[:, 0], r"log_prob returned shape \(2, 2\).*expected \(2,\): one number an example"),
-    ],
-)
-def test_unfit_data_are_refused(likelihood: Any, x: Any, y: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        bp.Posterior(MODEL, likelihood, x, y)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"temperature": 0.0}, r"temperature 0\.0 given, expected positive finite numbers"),
-        ({"temperature": -1}, "temperature -1 given, expected positive finite numbers"),
-        ({"temperature": math.nan}, "expected positive finite numbers"),
-        ({"temperature": [1.0, math.inf]}, "expected positive finite numbers"),
-        ({"temperature": []}, "expected positive finite numbers"),
-        ({"temperature": [1.0, 1.0]}, "expected each value once; raise num_chains"),
-        ({"batch_size": 0}, r"batch_size 0 given, expected 1 to 23 \(the number of data\)"),
-        ({"batch_size": 24}, r"batch_size 24 given, expected 1 to 23 \(the number of data\)"),
-        ({"tempering": "prior"}, "tempering 'prior' given, expected 'posterior' or 'likelihood'"),
-    ],
-)
-def test_unfit_settings_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        bp.Posterior(MODEL, GAUSSIAN, X, Y, **settings)
-
-
-def test_a_plain_module_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Sequential given as model, expected the result of bp\.attach"):
-        bp.Posterior.__wrapped__(_net()) if hasattr(bp.Posterior, "__wrapped__") else bp.Posterior(_net())  # type: ignore[arg-type]
-
-
-def test_unfit_latents_are_refused() -> None:
-    posterior = _posterior("gaussian", temperature=[0.5, 1.0])
-    with pytest.raises(ValueError, match=r"theta \(2, 31\) given, expected \(chains, 32\)"):
-        posterior.log_density(torch.zeros(2, 31, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"theta of torch\.float32 given, expected the model's torch\.float64"):
-        posterior.log_density(torch.zeros(2, 32))
-    with pytest.raises(ValueError, match="3 chains given for 2 temperatures: expected a multiple"):
-        posterior.log_density(torch.zeros(3, 32, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("case", ["learnt_twice", "torch_prior"])
@@ -410,4 +353,6 @@ def test_prior_draws_and_present_latents_are_flat(case: str) -> None:
     weights = posterior.model.weights(posterior.layout.unpack(first))
     assert all(torch.equal(values[name], weights[name]) for name in weights)
     if case == "learnt_twice":
-        torch.testing.assert_close(values["likelihood.scale"], posterior.layout.unpack(first)["likelihood.scale"].exp())
+        torch.testing.assert_close(
+            values["likelihood.scale"], posterior.layout.unpack(first)["likelihood.scale"].exp()
+        )

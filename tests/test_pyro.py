@@ -45,7 +45,9 @@ def _isolated_rng():
 
 def _posterior(prior: str, likelihood: str) -> bp.Posterior:
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
-    return bp.Posterior(bp.attach(net, PRIORS[prior]), LIKELIHOODS[likelihood][0], X, LIKELIHOODS[likelihood][1])
+    return bp.Posterior(
+        bp.attach(net, PRIORS[prior]), LIKELIHOODS[likelihood][0], X, LIKELIHOODS[likelihood][1]
+    )
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -61,7 +63,9 @@ def test_the_potential_in_unconstrained_space_is_ours(prior: str, likelihood: st
     }
     assert set(names.values()) == set(initial)
     for seed in range(3):
-        theta = 0.5 * torch.randn(1, posterior.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        theta = 0.5 * torch.randn(
+            1, posterior.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         latents = posterior.layout.unpack(theta[0])
         ours = -posterior.log_density(theta).item()
         theirs = potential({names[name]: value for name, value in latents.items()})
@@ -72,6 +76,7 @@ def test_the_potential_in_unconstrained_space_is_ours(prior: str, likelihood: st
 def test_traces_hold_the_weights(prior: str) -> None:
     posterior = _posterior(prior, "learnt")
     model = posterior.model.to_pyro(posterior.likelihood)
+    pyro.set_rng_seed(0)
     trace = pyro.poutine.trace(model).get_trace(X, Y)
     weights = {name: trace.nodes[name]["value"] for name in posterior.model.weights()}
     outputs = trace.nodes["_RETURN"]["value"]

@@ -14,8 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     from argparse import ArgumentError
 
-    from ..sampling import SamplingError
-    from ..store import StoreError
+    from .. import SamplingError, StoreError
     from .commands import COMMANDS
     from .parsers import build_parser
 

@@ -35,7 +35,9 @@ def build_network(class_path: str, init_args: Mapping[str, Any], data: Dataset, 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=nn.Module)
     spec = parser.parse_object({"model": {"class_path": class_path, "init_args": filled}})
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw their initial weights from the global generator
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # torch's layers draw their initial weights from the global generator
         torch.manual_seed(seed)
         net = parser.instantiate(spec).model
     return net.to(device=data.x_train.device, dtype=data.x_train.dtype)
@@ -109,5 +111,6 @@ def _find(class_path: str | None) -> Any:
         return pkgutil.resolve_name(str(class_path))
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"model.class_path {class_path!r}: cannot be imported ({error}); expected a module or function such as bnnpriors.models.mlp"
+            f"model.class_path {class_path!r}: cannot be imported ({error}); expected a module or function, such as "
+            "bnnpriors.models.mlp"
         ) from error

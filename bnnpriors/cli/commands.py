@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import sampling
+from ..cost import estimate
 from ..datasets import Dataset
 from ..draws import Draws
 from ..evaluation.report_verdict import grade
@@ -52,19 +53,21 @@ def sweep(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -
 def evaluate(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> None:
     """Judge the draws of finished runs or bare stores."""
     settings = parser.instantiate(config).evaluate
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place in map(Path, settings.runs):
         run = RunFolder.open(place) if (place / "config.yaml").exists() else None
         own = None if run is None else _parsed(run)
-        data = settings.data if settings.data is not None else own and own.data
+        data = own.data if settings.data is None and own is not None else settings.data
         if data is None:
-            raise ValueError(f"{place} is no run folder, so its data are unknown: give --data, such as bnnpriors.datasets.digits")
-        source = settings.ood if settings.ood is not None or own is None else own.ood
+            raise ValueError(
+                f"{place} is no run folder, so its data are unknown: give --data, such as bnnpriors.datasets.digits"
+            )
+        source = own.ood if settings.ood is None and own is not None else settings.ood
         found = _judge_all(run, own, place, data, source)
         if run is not None and settings.data is None and settings.ood is None:
             run.add_rows(found)
+        console.print(findings(found, data.kind))
         rows += [{"run": str(place), **row} for row in found]
-    console.print(findings(rows, data.kind))
     if settings.output is not None:
         write_table(Path(settings.output), rows)
 
@@ -86,12 +89,18 @@ def findings(rows: Sequence[dict[str, Any]], kind: str) -> Table:
     for head in ("prior", "T", *(HEADS.get(name, name) for name in names), "R̂", "draws"):
         table.add_column(head, no_wrap=True)
     for row in rows:
-        figures = [f"{row[name]:.3f}" + (f" ± {row['nll_se']:.3f}" if name == "nll" else "") for name in names]
-        table.add_row(row["prior"], f"{row['temperature']:g}", *figures, f"{row['rhat_predictions']:.2f}", grade(row))
+        figures = [
+            f"{row[name]:.3f}" + (f" ± {row['nll_se']:.3f}" if name == "nll" else "") for name in names
+        ]
+        table.add_row(
+            row["prior"], f"{row['temperature']:g}", *figures, f"{row['rhat_predictions']:.2f}", grade(row)
+        )
     return table
 
 
-def _draw(command: str, parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> tuple[RunFolder, str]:
+def _draw(
+    command: str, parser: ArgumentParser, config: Namespace, arguments: Sequence[str]
+) -> tuple[RunFolder, str]:
     parsed = config[command]
     check_model_path(parsed)
     settings = parser.instantiate(config)[command]
@@ -100,7 +109,9 @@ def _draw(command: str, parser: ArgumentParser, config: Namespace, arguments: Se
     parsed.model.init_args = fill_features(settings.model.class_path, settings.model.init_args, data)
     name = settings.name or data.name
     path = Path(settings.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    run = RunFolder.begin(path, command, _complete(PARSERS[command](), parsed), shlex.join(["bnnpriors", *arguments]))
+    run = RunFolder.begin(
+        path, command, _complete(PARSERS[command](), parsed), shlex.join(["bnnpriors", *arguments])
+    )
     if len({run.store(prior) for prior in posteriors}) < len(posteriors):
         raise ValueError(f"priors {list(posteriors)}: two of these names give the same folder; rename one")
     _announce(settings, posteriors, path)
@@ -123,7 +134,7 @@ def _announce(settings: Namespace, posteriors: dict[str, Posterior], path: Path)
     """What will be run, and about what it costs."""
     first = next(iter(posteriors.values()))
     counts = {name: getattr(settings, name) for name in ("num_samples", "num_warmup", "num_chains", "thin")}
-    cost = sampling.estimate(first, settings.sampler, in_memory=False, **counts)
+    cost = estimate(first, settings.sampler, in_memory=False, **counts)
     chains = settings.num_chains * len(first.temperatures)
     target = first.target(chains)
     theta = first.current().repeat(chains, 1)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import nn
 from torch.distributions import Distribution
 
@@ -27,8 +28,8 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     parser = ArgumentParser(
         prog="bnnpriors",
         exit_on_error=False,
-        description="Posteriors of Bayesian neural networks: sample them, sweep over priors and temperatures, and judge the result. "
-        "`bnnpriors sweep` alone runs the main job.",
+        description="Posteriors of Bayesian neural networks: sample them, sweep over priors and temperatures, judge the "
+        "result. `bnnpriors sweep` alone runs the main job.",
     )
     commands = parser.add_subcommands(required=True, dest="subcommand")
     for name, add, text in (
@@ -43,8 +44,12 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
 
 def sample_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors sample`."""
-    parser = _parser("Draw from one posterior and keep the draws in a run folder. An unfinished run continues.")
-    parser.add_argument("--priors", type=dict[str, Prior | Distribution], help="glob over parameter names: its prior")
+    parser = _parser(
+        "Draw from one posterior and keep the draws in a run folder. An unfinished run continues."
+    )
+    parser.add_argument(
+        "--priors", type=dict[str, Prior | Distribution], help="glob over parameter names: its prior"
+    )
     _add_run(parser)
     parser.set_defaults(_defaults("sample", arguments))
     return parser
@@ -70,29 +75,43 @@ def evaluate_parser(_: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors evaluate`."""
     parser = _parser("Judge draws on test data. A run folder knows its data; for a bare store give --data.")
     parser.add_argument("runs", type=str, nargs="+", help="run folders, or stores written by bp.sample")
-    parser.add_argument("--data", type=Dataset | None, default=None, help="class path of a loader; the run's own if not given")
+    parser.add_argument(
+        "--data", type=Dataset | None, default=None, help="class path of a loader; the run's own if not given"
+    )
     _add_ood(parser, None)
-    parser.add_argument("--output", type=str | None, default=None, help="a .csv or .json file for the figures")
+    parser.add_argument(
+        "--output", type=str | None, default=None, help="a .csv or .json file for the figures"
+    )
     return parser
 
 
 def report_parser(_: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors report`."""
     parser = _parser("Write the report of a run folder again, from its draws and metrics.")
-    parser.add_argument("run", type=str, help="a run folder of bnnpriors sweep, or one of bnnpriors sample that was evaluated")
-    parser.add_argument("--output", type=str | None, default=None, help="the page; report.html in the run folder if not given")
+    parser.add_argument(
+        "run", type=str, help="a run folder of bnnpriors sweep, or one of bnnpriors sample that was evaluated"
+    )
+    parser.add_argument(
+        "--output", type=str | None, default=None, help="the page; report.html in the run folder if not given"
+    )
     return parser
 
 
 def _parser(description: str) -> ArgumentParser:
     parser = ArgumentParser(description=description, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="a YAML file of settings; several are read in order, flags come last")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="a YAML file of settings; several are read in order, flags come last",
+    )
     return parser
 
 
 def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("--name", type=str, help="what to call the run")
-    parser.add_argument("--output", type=str | None, default=None, help="the run folder; runs/<name>-<time> if not given")
+    parser.add_argument(
+        "--output", type=str | None, default=None, help="the run folder; runs/<name>-<time> if not given"
+    )
     parser.add_argument("--data", type=Dataset, help="class path of a loader that returns a Dataset")
     _add_ood(parser, "permuted")
     parser.add_argument("--model.class_path", type=str, help="a torch module, or a function that returns one")
@@ -102,17 +121,29 @@ def _add_run(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--likelihood", type=nn.Module, help="class path of a likelihood")
     parser.add_argument("--sampler", type=Sampler, help="class path of a sampler")
-    parser.add_argument("--temperatures", type=list[float], help="the ladder: one group of chains a temperature")
     parser.add_argument(
-        "--tempering", type=Literal["posterior", "likelihood"], default="posterior", help="what the temperature acts on"
+        "--temperatures", type=list[float], help="the ladder: one group of chains a temperature"
     )
-    parser.add_argument("--num_samples", type=int, help="draws kept a chain")
-    parser.add_argument("--num_warmup", type=int, help="warm-up steps a chain")
-    parser.add_argument("--num_chains", type=int, help="chains at each temperature")
-    parser.add_argument("--thin", type=int, default=1, help="keep every thin-th step")
-    parser.add_argument("--batch_size", type=int | None, default=None, help="examples in a minibatch; null for the full data")
+    parser.add_argument(
+        "--tempering",
+        type=Literal["posterior", "likelihood"],
+        default="posterior",
+        help="what the temperature acts on",
+    )
+    parser.add_argument("--num_samples", type=PositiveInt, help="draws kept a chain")
+    parser.add_argument("--num_warmup", type=NonNegativeInt, help="warm-up steps a chain")
+    parser.add_argument("--num_chains", type=PositiveInt, help="chains at each temperature")
+    parser.add_argument("--thin", type=PositiveInt, default=1, help="keep every thin-th step")
+    parser.add_argument(
+        "--batch_size",
+        type=PositiveInt | None,
+        default=None,
+        help="examples in a minibatch; null for the full data",
+    )
     parser.add_argument("--init", type=Literal["prior", "model"], default="prior", help="where chains start")
-    parser.add_argument("--seed", type=int, default=0, help="of the chains and of the network's own initial weights")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the chains and of the network's own initial weights"
+    )
     parser.add_argument("--device", type=str, default="cpu", help="a torch device")
 
 
@@ -124,7 +155,9 @@ def _add_ood(parser: ArgumentParser, default: str | None) -> None:
 
 
 def _defaults(command: str, arguments: Sequence[str]) -> dict[str, Any]:
-    settings = yaml.safe_load(resources.files(__package__).joinpath(f"{command}.yaml").read_text(encoding="utf-8"))
+    settings = yaml.safe_load(
+        resources.files(__package__).joinpath(f"{command}.yaml").read_text(encoding="utf-8")
+    )
     given = _given(arguments)
     settings = {name: value for name, value in settings.items() if name not in given}
     model = settings.pop("model", {})
@@ -149,5 +182,7 @@ def _given_in(file: Path) -> set[str]:
     except (OSError, yaml.YAMLError):
         return set()  # jsonargparse says what is wrong with the file
     content = content if isinstance(content, dict) else {}
-    objects = {n for n in OBJECTS if isinstance(content.get(n), str) or "class_path" in (content.get(n) or {})}
+    objects = {
+        n for n in OBJECTS if isinstance(content.get(n), str) or "class_path" in (content.get(n) or {})
+    }
     return objects | ({"model"} if "class_path" in (content.get("model") or {}) else set())

@@ -60,13 +60,18 @@ class RunFolder:
         """An existing run folder. Raises StoreError where there is none."""
         if not (path / "config.yaml").exists() or not (path / "results.json").exists():
             raise StoreError(
-                f"{path}: no run folder (config.yaml and results.json are missing); give the --output of bnnpriors sweep or sample"
+                f"{path}: no run folder (config.yaml and results.json are missing); give the --output of bnnpriors sweep "
+                "or sample"
             )
         try:
             results = json.loads((path / "results.json").read_text(encoding="utf-8"))
         except ValueError as error:
-            raise StoreError(f"{path / 'results.json'} is damaged ({error}): run the same command again") from error
-        results["rows"] = [{n: math.nan if v is None else v for n, v in row.items()} for row in results["rows"]]
+            raise StoreError(
+                f"{path / 'results.json'} is damaged ({error}): run the same command again"
+            ) from error
+        results["rows"] = [
+            {n: math.nan if v is None else v for n, v in row.items()} for row in results["rows"]
+        ]
         return cls(path, results)
 
     @property
@@ -111,7 +116,9 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     if path.suffix != ".csv":
         raise ValueError(f"output {path}: expected a name that ends in .csv or .json")
-    names = dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, (list, dict)))
+    names = dict.fromkeys(
+        name for row in rows for name, value in row.items() if not isinstance(value, (list, dict))
+    )
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(names), extrasaction="ignore", restval="")
@@ -145,7 +152,9 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Settings that differ, in words; more draws than before are no difference, fewer are."""
     names = [n for n in now if n not in MAY_DIFFER and before.get(n) != now[n]]
     names += ["num_samples"] if before["num_samples"] > now["num_samples"] else []
-    return ", ".join(f"{name} ({_short(now[name])} given, {_short(before.get(name))} there)" for name in names)
+    return ", ".join(
+        f"{name} ({_short(now[name])} given, {_short(before.get(name))} there)" for name in names
+    )
 
 
 def _short(value: Any) -> str:

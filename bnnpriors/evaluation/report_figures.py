@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
+import re
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +31,13 @@ def svg(figure: Figure, description: str) -> str:
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": description, "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    width = float(figure.get_figwidth())
-    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return f'<svg role="img" aria-label="{label}" style="max-width:{width * 1.06:.2f}in" ' + text[text.index("<svg") + 5 :]
+        silent = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=silent)
+    # a page holds many figures, and an id counts once
+    mark = hashlib.sha256(description.encode()).hexdigest()[:8]
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>f{mark}-", buffer.getvalue())
+    head = f'<svg role="img" aria-label="{escape(description)}" style="max-width:{figure.get_figwidth() * 1.06:.2f}in" '
+    return head + text[text.index("<svg") + len("<svg ") :]
 
 
 @torch.no_grad()
@@ -41,7 +46,7 @@ def examples(
     y: Tensor,
     pictures: Float[Tensor, "points height width"] | None,
     ood: Mapping[str, Predictive] | None,
-    ood_pictures: Float[Tensor, "points height width"] | None,
+    ood_pictures: Float[Tensor, "others height width"] | None,
 ) -> Figure:
     """Single predictions under each prior: test inputs from sure to unsure, then out-of-distribution ones where given.
 
@@ -54,7 +59,8 @@ def examples(
     order = mean_probs.max(-1).values.argsort(descending=True)
     picks = [int(order[round(q * (len(order) - 1))]) for q in (0.0, 0.5, 0.97, 0.99, 1.0)]
     columns: list[tuple[str, Mapping[str, Predictive], int, Tensor | None]] = [
-        (f"true class {int(y[i])}", preds, i, None if pictures is None else pictures[i]) for i in dict.fromkeys(picks)
+        (f"true class {int(y[i])}", preds, i, None if pictures is None else pictures[i])
+        for i in dict.fromkeys(picks)
     ]
     if ood is not None:
         columns += [
@@ -100,7 +106,9 @@ def _bars(columns: list[tuple[str, Mapping[str, Predictive], int, Tensor | None]
     grid[1, 0].set_ylabel("class", fontsize=8.5)
     figure.supxlabel("predictive probability", fontsize=8.5)
     handles, labels = grid[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8.5)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8.5
+    )
     return figure
 
 
@@ -119,7 +127,15 @@ def _intervals(preds: Mapping[str, Predictive], y: Tensor) -> Figure:
     chosen = truth.argsort()[torch.linspace(0, len(truth) - 1, min(60, len(truth))).long()]
     for row, (axes, (prior, pred)) in enumerate(zip(grid, preds.items(), strict=True)):
         low, high = (edge[:, 0].cpu()[chosen].numpy() for edge in pred.interval(0.95))
-        axes.vlines(np.arange(len(chosen)), low, high, color=COLOURS[row % len(COLOURS)], lw=2, alpha=0.6, label="95 % interval")
+        axes.vlines(
+            np.arange(len(chosen)),
+            low,
+            high,
+            color=COLOURS[row % len(COLOURS)],
+            lw=2,
+            alpha=0.6,
+            label="95 % interval",
+        )
         axes.plot(truth[chosen].numpy(), ".", color="black", ms=4, label="target")
         axes.set_title(prior, loc="left", fontsize=9, color=_GREY)
         axes.set_ylabel("target", fontsize=8.5)

@@ -12,15 +12,15 @@ Row = Mapping[str, Any]
 
 POOR_RHAT, POOR_ACCEPTANCE, POOR_DIVERGENT, POOR_TEMPERATURE = 1.1, 0.4, 0.01, 0.05
 RULES = (
-    f"Good: R̂ of the predictions at most {RHAT_LIMIT}, and at least {ESS_PER_CHAIN} effective draws a chain. Poor: R̂ of the "
-    f"predictions above {POOR_RHAT}, acceptance below {POOR_ACCEPTANCE}, more than {POOR_DIVERGENT:.0%} of the draws divergent, or a "
-    f"configurational temperature off by more than {POOR_TEMPERATURE:.0%} and four standard errors. Fair: in between. Weights have "
-    "symmetries that predictions do not, so R̂ of the weights does not count."
+    f"Good: R̂ of the predictions at most {RHAT_LIMIT}, and at least {ESS_PER_CHAIN} effective draws a chain. "
+    f"Poor: R̂ of the predictions above {POOR_RHAT}, acceptance below {POOR_ACCEPTANCE}, more than {POOR_DIVERGENT:.0%} "
+    f"of the draws divergent, or a configurational temperature off by more than {POOR_TEMPERATURE:.0%} and four standard "
+    "errors. Fair: in between. Weights have symmetries that predictions do not, so R̂ of the weights does not count."
 )
 
 
 def grade(row: Row) -> str:
-    """"good", "fair" or "poor"; see `RULES`."""
+    """ "good", "fair" or "poor"; see `RULES`."""
     return "poor" if reasons(row) else "good" if _is_good(row) else "fair"
 
 
@@ -42,9 +42,10 @@ def reasons(row: Row) -> list[str]:
     return found
 
 
-def verdict(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Headings and sentences, the most important first."""
-    return [("Can the draws be trusted?", _trust(rows)), ("Is colder better?", _cold(rows)), ("Which prior?", _best(rows))]
+def verdict(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Questions and the sentences that answer them, the most important first."""
+    questions = {"Can the draws be trusted?": _trust, "Is colder better?": _cold, "Which prior?": _best}
+    return [(question, answer(rows)) for question, answer in questions.items()]
 
 
 def nearest_to_one(rows: Sequence[Row]) -> float:
@@ -58,31 +59,43 @@ def best_row(rows: Sequence[Row]) -> Row:
     return min(usable or rows, key=lambda row: _number(row["nll"], math.inf))
 
 
-def _trust(rows: Sequence[Row]) -> str:
+def _trust(rows: Sequence[Row]) -> list[str]:
     grades = [grade(row) for row in rows]
     counts = {name: grades.count(name) for name in ("good", "fair", "poor")}
-    text = "Of {} posteriors, {good} are sampled well, {fair} fairly and {poor} poorly.".format(len(rows), **counts)
+    total = "Of {} posteriors, {good} are sampled well, {fair} fairly and {poor} poorly.".format(
+        len(rows), **counts
+    )
     poor = [row for row, name in zip(rows, grades, strict=True) if name == "poor"]
     if not poor:
-        return text + (" Read the standard errors with the figures." if counts["fair"] else " The figures can be taken as they stand.")
+        return [
+            total,
+            "Read the standard errors with the figures."
+            if counts["fair"]
+            else "The figures can be taken as they are.",
+        ]
     places = []
     for prior in dict.fromkeys(row["prior"] for row in poor):
-        temperatures = _join(f"{row['temperature']:g}" for row in poor if row["prior"] == prior)
-        places.append(f"{prior} at T = {temperatures}")
-    return (
-        f"{text} The figures of {'; '.join(places)} describe these chains and not the posterior: sample and warm up longer before "
-        "drawing conclusions from them."
-    )
+        mine = [row for row in poor if row["prior"] == prior]
+        every = len(mine) == len([row for row in rows if row["prior"] == prior])
+        places.append(
+            f"{prior} at " + ("every T" if every else "T = " + _join(f"{r['temperature']:g}" for r in mine))
+        )
+    where = "every one" if len(poor) == len(rows) else "; ".join(places)
+    return [
+        total,
+        f"Poor: {where}. Their figures describe these chains and not the posterior: sample and warm up longer "
+        "before drawing conclusions from them.",
+    ]
 
 
-def _cold(rows: Sequence[Row]) -> str:
+def _cold(rows: Sequence[Row]) -> list[str]:
     one = nearest_to_one(rows)
     sentences = []
     for prior in dict.fromkeys(row["prior"] for row in rows):
         mine = [row for row in rows if row["prior"] == prior]
-        base, best = next(row for row in mine if row["temperature"] == one), best_row(mine)
-        sentences.append(f"{prior}: {_compare(base, best)}")
-    return " ".join(sentences)
+        base = next(row for row in mine if row["temperature"] == one)
+        sentences.append(f"{prior}: {_compare(base, best_row(mine))}")
+    return sentences
 
 
 def _compare(base: Row, best: Row) -> str:
@@ -92,20 +105,28 @@ def _compare(base: Row, best: Row) -> str:
     direction = "colder" if best["temperature"] < base["temperature"] else "warmer"
     clear = "is better beyond" if gain > 2 * error and error > 0 else "is not better beyond"
     text = (
-        f"NLL is {_figure(best)} at T = {best['temperature']:g} against {_figure(base)} at T = {base['temperature']:g}: {direction} "
-        f"{clear} twice the sampling error."
+        f"NLL is {_figure(best)} at T = {best['temperature']:g} and {_figure(base)} at T = {base['temperature']:g}: "
+        f"{direction} {clear} twice the sampling error."
     )
-    return text + (" One of the two is sampled poorly, so this is not safe." if "poor" in (grade(base), grade(best)) else "")
+    return text + (
+        " Do not rely on it: one of the two is sampled poorly."
+        if "poor" in (grade(base), grade(best))
+        else ""
+    )
 
 
-def _best(rows: Sequence[Row]) -> str:
+def _best(rows: Sequence[Row]) -> list[str]:
     one = nearest_to_one(rows)
-    ranked = sorted((row for row in rows if row["temperature"] == one), key=lambda row: _number(row["nll"], math.inf))
+    ranked = sorted(
+        (row for row in rows if row["temperature"] == one), key=lambda row: _number(row["nll"], math.inf)
+    )
     if len(ranked) == 1:
-        return f"One prior was sampled; its NLL at T = {one:g} is {_figure(ranked[0])}."
+        return [f"One prior was sampled; its NLL at T = {one:g} is {_figure(ranked[0])}."]
     listed = ", ".join(f"{row['prior']} {_figure(row)}" for row in ranked)
     poor = _join(row["prior"] for row in ranked if grade(row) == "poor")
-    return f"NLL at T = {one:g}, best first: {listed}." + (f" {poor}: sampled poorly there." if poor else "")
+    return [
+        f"NLL at T = {one:g}, best first: {listed}." + (f" Sampled poorly there: {poor}." if poor else "")
+    ]
 
 
 def _figure(row: Row) -> str:

@@ -44,7 +44,7 @@ def check_temperatures(
     tensor_sizes: Int[np.ndarray, " tensors"],
     temperatures: Float[np.ndarray, " chains"],
     num_dims: int,
-) -> tuple[dict[str, float], list[str], Float[np.ndarray, " tensors"]]:
+) -> tuple[dict[str, float], list[str], Float[np.ndarray, " shares"]]:
     """Figures, warnings, and the share of draws inside the kinetic interval for each tensor (empty without
     them).
 

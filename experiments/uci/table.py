@@ -37,7 +37,8 @@ def row(name: str) -> str | None:
     digits = 4 if name == "kin8nm" else 2
     return (
         f"| {name} | {len(runs)} | **{mean('test_log_likelihood', 3)}** | {likelihood} | **{mean('rmse', digits)}** | {rmse} | "
-        f"{100 * figures['coverage_95'].mean():.1f} % | {np.median(figures['rhat_median']):.3f} | {figures['rhat_max'].max():.2f} | "
+        f"{100 * figures['coverage_95'].mean():.1f} % | {np.median(figures['rhat_median']):.3f} | "
+        f"{figures['rhat_max'].max():.2f} | "
         f"{np.median(figures['ess_bulk_median']):.0f} | {figures['seconds'].mean() / 60:.1f} |"
     )
 

@@ -57,7 +57,9 @@ def test_a_miss_of_many_nats_keeps_its_value_and_gradient() -> None:
 
 def test_log_prob_gradients_equal_finite_differences() -> None:
     outputs, y = _randn(2, 4, 3)
-    assert torch.autograd.gradcheck(lambda o: Gaussian(0.7).log_prob(o, y), (outputs.clone().requires_grad_(),))
+    assert torch.autograd.gradcheck(
+        lambda o: Gaussian(0.7).log_prob(o, y), (outputs.clone().requires_grad_(),)
+    )
     labels = torch.tensor([0, 2, 1, 1])
     assert torch.autograd.gradcheck(
         lambda o: Categorical().log_prob(o, labels), (outputs.clone().requires_grad_(),)
@@ -115,7 +117,10 @@ class TwoScales(Likelihood):
 
 def test_the_log_prior_sums_over_all_parameters() -> None:
     likelihood = TwoScales()
-    latents = {"gain": torch.tensor(0.3, dtype=torch.float64), "scale": torch.tensor(-0.4, dtype=torch.float64)}
+    latents = {
+        "gain": torch.tensor(0.3, dtype=torch.float64),
+        "scale": torch.tensor(-0.4, dtype=torch.float64),
+    }
     expected = scipy.stats.gamma(2.0).logpdf(math.exp(0.3)) + 0.3
     expected += scipy.stats.halfnorm.logpdf(math.exp(-0.4)) - 0.4
     assert likelihood.values(latents)[1].item() == pytest.approx(expected, abs=1e-10)
@@ -129,12 +134,16 @@ def test_prior_draws_are_reproducible_and_of_the_asked_dtype() -> None:
     like = torch.zeros(1, dtype=torch.float64)
     first = likelihood.sample_prior(like, torch.Generator().manual_seed(0))
     again = likelihood.sample_prior(like, torch.Generator().manual_seed(0))
-    assert {name: value.dtype for name, value in first.items()} == dict.fromkeys(("gain", "scale"), torch.float64)
+    assert {name: value.dtype for name, value in first.items()} == dict.fromkeys(
+        ("gain", "scale"), torch.float64
+    )
     assert first == again
     assert first["gain"] != first["scale"]
 
 
-@pytest.mark.parametrize("likelihood", [Gaussian(0.5), Gaussian(P.HalfCauchy(1.0)), Categorical(), TwoScales()])
+@pytest.mark.parametrize(
+    "likelihood", [Gaussian(0.5), Gaussian(P.HalfCauchy(1.0)), Categorical(), TwoScales()]
+)
 def test_pickle_and_copy(likelihood: Likelihood) -> None:
     outputs, y = _randn(2, 5, 2)
     target = torch.tensor([0, 1, 1, 0, 1]) if likelihood.kind == "classification" else y
@@ -161,18 +170,25 @@ def test_gaussian_targets() -> None:
 
 @pytest.mark.parametrize("y", [torch.zeros(3), torch.eye(3).long(), torch.tensor([True, False])])
 def test_categorical_refuses_targets_that_are_not_labels(y: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"expected integer labels \[N\]; convert one-hot targets with y\.argmax\(1\)"):
+    with pytest.raises(
+        ValueError, match=r"expected integer labels \[N\]; convert one-hot targets with y\.argmax\(1\)"
+    ):
         Categorical().prepare(y, torch.float32)
 
 
 def test_categorical_takes_any_integer_dtype() -> None:
     for dtype in (np.uint8, np.int16, np.int32, np.int64):
-        assert Categorical().prepare(torch.as_tensor(np.array([0, 1], dtype)), torch.float32).dtype == torch.int64
+        assert (
+            Categorical().prepare(torch.as_tensor(np.array([0, 1], dtype)), torch.float32).dtype
+            == torch.int64
+        )
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 2]])
 def test_categorical_refuses_labels_out_of_range(labels: list[int]) -> None:
-    with pytest.raises(ValueError, match=rf"labels from {min(labels)} to {max(labels)} given, expected 0 to 2"):
+    with pytest.raises(
+        ValueError, match=rf"labels from {min(labels)} to {max(labels)} given, expected 0 to 2"
+    ):
         Categorical().check((2, 3), torch.tensor(labels))
     with pytest.raises(ValueError, match=r"outputs \(2, 3, 4\) for 2 labels: expected logits \(2, classes\)"):
         Categorical().check((2, 3, 4), torch.tensor(labels))

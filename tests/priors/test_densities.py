@@ -124,7 +124,8 @@ def test_the_kolmogorov_smirnov_test_sees_a_scale_that_is_wrong_by_a_twentieth()
 def test_dtype_and_device_follow_the_weight(name: str, as_tensor: bool) -> None:
     make, numbers, _ = FAMILIES[name]
     parameters = {
-        key: torch.tensor(value, dtype=torch.float64) if as_tensor else value for key, value in numbers.items()
+        key: torch.tensor(value, dtype=torch.float64) if as_tensor else value
+        for key, value in numbers.items()
     }
     prior = make(**parameters)
     for dtype in (torch.float32, torch.float64):
@@ -145,7 +146,9 @@ def test_draws_and_densities_on_an_accelerator(name: str) -> None:
     assert scipy.stats.kstest(draws.cpu().numpy(), reference(**parameters).cdf).pvalue > ALARM
     w = _points(name)
     torch.testing.assert_close(
-        make(**{key: torch.tensor(value) for key, value in parameters.items()}).log_prob(w.cuda().float()).cpu(),
+        make(**{key: torch.tensor(value) for key, value in parameters.items()})
+        .log_prob(w.cuda().float())
+        .cpu(),
         torch.as_tensor(reference(**parameters).logpdf(w.numpy())).float(),
         rtol=1e-4,
         atol=1e-4,

@@ -51,7 +51,9 @@ def test_a_positive_distribution_carries_the_jacobian_of_exp(distribution, refer
     assert density.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("distribution", [D.Uniform(-2.0, 3.0), D.Beta(2.0, 1.5), D.LogNormal(0.0, 1.0)], ids=str)
+@pytest.mark.parametrize(
+    "distribution", [D.Uniform(-2.0, 3.0), D.Beta(2.0, 1.5), D.LogNormal(0.0, 1.0)], ids=str
+)
 def test_the_density_of_a_bounded_or_positive_latent_integrates_to_one(distribution) -> None:
     grid = torch.linspace(-30, 30, 20_001, dtype=torch.float64)
     site = Site("w", P.Distribution(distribution), ())
@@ -70,7 +72,9 @@ def test_event_dimensions_count_the_log_determinant_once() -> None:
 
 def test_a_fixed_covariance_is_scipys_by_either_construction() -> None:
     w = _latent(5, 3)
-    expected = scipy.stats.multivariate_normal(np.zeros(3), COVARIANCE.double().numpy()).logpdf(w.numpy()).sum()
+    expected = (
+        scipy.stats.multivariate_normal(np.zeros(3), COVARIANCE.double().numpy()).logpdf(w.numpy()).sum()
+    )
     affine = pyro.distributions.transforms.LowerCholeskyAffine(torch.zeros(3), FACTOR)
     mapped = D.TransformedDistribution(D.Independent(D.Normal(torch.zeros(3), 1.0), 1), affine)
     for distribution in (
@@ -89,7 +93,9 @@ def test_a_scalar_distribution_applies_to_every_element() -> None:
     assert _density(P.Distribution(D.Normal(1.0, 2.0)), w)[0].item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("own", "parameter"), [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+@pytest.mark.parametrize(
+    ("own", "parameter"), [(torch.float64, torch.float32), (torch.float32, torch.float64)]
+)
 def test_dtype_follows_the_parameter(own: torch.dtype, parameter: torch.dtype) -> None:
     for distribution in (
         D.Normal(torch.zeros(3, dtype=own), torch.ones(3, dtype=own)),
@@ -123,7 +129,9 @@ def test_shapes_must_fit(distribution: D.Distribution, shape: tuple[int, ...]) -
             Site("w", prior, shape)
 
 
-@pytest.mark.parametrize("distribution", [D.Bernoulli(0.5), D.Poisson(2.0), D.Categorical(torch.ones(3))], ids=str)
+@pytest.mark.parametrize(
+    "distribution", [D.Bernoulli(0.5), D.Poisson(2.0), D.Categorical(torch.ones(3))], ids=str
+)
 def test_discrete_distributions_are_refused(distribution: D.Distribution) -> None:
     with pytest.raises(ValueError, match="is discrete, expected a distribution with a density"):
         Site("w", P.Distribution(distribution), (3,))

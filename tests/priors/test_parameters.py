@@ -36,7 +36,9 @@ def test_fan_in_counts_taps_unless_asked_for_channels(shape: torch.Size, count: 
 
 
 def test_fan_in_refuses_vectors_and_bad_arguments() -> None:
-    with pytest.raises(ValueError, match=r"fan_in has no meaning for a parameter of shape \(5,\).*number as its scale"):
+    with pytest.raises(
+        ValueError, match=r"fan_in has no meaning for a parameter of shape \(5,\).*number as its scale"
+    ):
         P.fan_in()(torch.Size([5]))
     with pytest.raises(ValueError, match=r"gain 0.0 given, expected a positive number"):
         P.fan_in(0.0)

@@ -96,9 +96,7 @@ def test_a_non_centred_hyperprior() -> None:
     z, u = 0.8, 0.3
     density, values = _evaluate(prior, w=W, w_loc=z, w_loc_scale=u)
     loc = 1.0 + math.exp(u) * z
-    expected = (
-        norm(loc, 0.5).logpdf(W.numpy()).sum() + norm.logpdf(z) + halfnorm.logpdf(math.exp(u)) + u
-    )
+    expected = norm(loc, 0.5).logpdf(W.numpy()).sum() + norm.logpdf(z) + halfnorm.logpdf(math.exp(u)) + u
     assert density == pytest.approx(expected, abs=1e-10)
     assert values["w.loc"].item() == pytest.approx(loc)
 
@@ -106,9 +104,7 @@ def test_a_non_centred_hyperprior() -> None:
 def test_a_constrained_weight_with_a_hyperprior() -> None:
     density, values = _evaluate(P.HalfCauchy(P.Gamma(2.0, 1.0)), w=W, w_scale=-0.2)
     s = math.exp(-0.2)
-    expected = (
-        halfcauchy(scale=s).logpdf(W.exp().numpy()).sum() + W.sum().item() + gamma(2.0).logpdf(s) - 0.2
-    )
+    expected = halfcauchy(scale=s).logpdf(W.exp().numpy()).sum() + W.sum().item() + gamma(2.0).logpdf(s) - 0.2
     assert density == pytest.approx(expected, abs=1e-10)
     torch.testing.assert_close(values["w"], W.exp())
 
@@ -171,7 +167,8 @@ def test_the_gamma_latent_has_mean_two() -> None:
 
 
 @pytest.mark.parametrize(
-    "prior", [P.Normal(0.5, P.HalfNormal()), P.Normal(0.5, P.HalfNormal(), centred=False), P.HalfNormal(), Above()]
+    "prior",
+    [P.Normal(0.5, P.HalfNormal()), P.Normal(0.5, P.HalfNormal(), centred=False), P.HalfNormal(), Above()],
 )
 def test_latent_of_is_the_inverse(prior: P.Prior) -> None:
     site = Site("w", prior, (2, 3))

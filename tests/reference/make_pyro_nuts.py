@@ -30,7 +30,13 @@ def problem() -> tuple[bp.BayesianModule, bp.likelihoods.Gaussian, torch.Tensor,
             "*.bias": bp.priors.Normal(0.0, 1.0),
         },
     )
-    return model, bp.likelihoods.Gaussian(bp.priors.HalfNormal(0.5)), x, y, torch.linspace(-2.5, 2.5, 21, dtype=torch.float64)[:, None]
+    return (
+        model,
+        bp.likelihoods.Gaussian(bp.priors.HalfNormal(0.5)),
+        x,
+        y,
+        torch.linspace(-2.5, 2.5, 21, dtype=torch.float64)[:, None],
+    )
 
 
 def main() -> None:
@@ -52,7 +58,9 @@ def main() -> None:
             draws.append((hidden @ weight.T + samples["2.bias"][index])[:, 0])
         chains.append(torch.stack(draws))
         print(f"chain {chain} done", flush=True)
-    np.savez_compressed(Path(__file__).with_name("pyro_nuts.npz"), predictions=torch.stack(chains).float().numpy())
+    np.savez_compressed(
+        Path(__file__).with_name("pyro_nuts.npz"), predictions=torch.stack(chains).float().numpy()
+    )
 
 
 if __name__ == "__main__":

@@ -148,5 +148,9 @@ def standard_errors(values: Tensor, exact: Tensor | float) -> tuple[Tensor, Tens
 def assert_mean(values: Tensor, exact: Tensor | float, *, resolution: float) -> None:
     """The mean over independent chains [chains, ...] is `exact`, and the test would see an error of `resolution`."""
     distance, error = standard_errors(values.double(), exact)
-    assert (LIMIT * error < resolution).all(), f"too few samples: {LIMIT * error} is no finer than {resolution}"
-    assert (distance.abs() < LIMIT).all(), f"mean {values.mean(0)}, expected {exact}: {distance} standard errors"
+    assert (LIMIT * error < resolution).all(), (
+        f"too few samples: {LIMIT * error} is no finer than {resolution}"
+    )
+    assert (distance.abs() < LIMIT).all(), (
+        f"mean {values.mean(0)}, expected {exact}: {distance} standard errors"
+    )

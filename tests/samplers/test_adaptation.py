@@ -12,7 +12,7 @@ from bnnpriors.samplers.adaptation import DualAveraging, Moments, metric_windows
 def test_windows_cover_warm_up(num_warmup):
     """Windows follow each other, end in increasing order, and leave a final buffer for the step size alone."""
     first, ends = metric_windows(num_warmup)
-    assert 0 < first
+    assert first > 0
     assert len(ends) >= 1
     assert all(a < b for a, b in zip((first, *ends), ends, strict=False))
     last = 50 if num_warmup >= 150 else int(0.1 * num_warmup)

@@ -218,7 +218,9 @@ class WithoutFlip(GGMC):
 
 
 def quartic_means(sampler, posterior, streams, chains, steps=300):
-    theta, figures = run(sampler, target_of(posterior, chains), start(chains, 1), streams, steps=steps, skip=100)
+    theta, figures = run(
+        sampler, target_of(posterior, chains), start(chains, 1), streams, steps=steps, skip=100
+    )
     return theta[..., 0], figures["acceptance"]
 
 

@@ -168,7 +168,12 @@ def test_regression_with_rejections(sampler, exact):
     chains = 1000
     posterior, mean, factor = regression_posterior()
     theta, figures = run(
-        sampler, target_of(posterior, chains), mean + 0.1 * start(chains, 2), Pooled(0, chains), steps=150, skip=50
+        sampler,
+        target_of(posterior, chains),
+        mean + 0.1 * start(chains, 2),
+        Pooled(0, chains),
+        steps=150,
+        skip=50,
     )
     white = (theta - mean) @ factor
     if exact:
@@ -207,7 +212,14 @@ def test_warm_up_tunes_and_then_freezes():
     posterior = prior_alone(bp.priors.Normal(0.0, scales), dim=3)
     sampler = HMC(step_size=1.0, num_steps=8, target_acceptance=0.8)
     draws = bp.sample(
-        posterior, sampler, num_samples=100, num_warmup=300, num_chains=10, seed=0, progress=False, chunk_size=10
+        posterior,
+        sampler,
+        num_samples=100,
+        num_warmup=300,
+        num_chains=10,
+        seed=0,
+        progress=False,
+        chunk_size=10,
     )
     steps = draws.stats["step_size"]
     assert (steps == steps[:, :1]).all()

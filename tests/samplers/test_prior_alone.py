@@ -33,7 +33,9 @@ def test_quantiles(prior, sampler):
     posterior = prior_alone(given)
     theta = prior_alone(given, dim=CHAINS).sample_prior(torch.Generator().manual_seed(2))[:, None]
     steps = 40 if "tested" in sampler or sampler == "HMC" else 120
-    last, _ = run(SAMPLERS[sampler], target_of(posterior, CHAINS), theta, Pooled(0, CHAINS), steps=1, skip=steps)
+    last, _ = run(
+        SAMPLERS[sampler], target_of(posterior, CHAINS), theta, Pooled(0, CHAINS), steps=1, skip=steps
+    )
     moved = (last[0] - theta)[:, 0].abs().median()
     assert moved > 0.3 * exact.std() / 2, "the chains hardly moved, so they prove nothing"
     assert stats.kstest(last[0, :, 0].numpy(), exact.cdf).pvalue > ALARM

@@ -57,7 +57,12 @@ def test_minibatches(batch_size):
     shrink = 1 - step**2 * precision / 2
     exact = (step**2 * 0.5 + step**4 * variance / 4) / (1 - shrink**2)
     theta, _ = run(
-        SGLD(step_size=step), target_of(posterior, CHAINS), normals(CHAINS, 1), Pooled(0, CHAINS), steps=150, skip=60
+        SGLD(step_size=step),
+        target_of(posterior, CHAINS),
+        normals(CHAINS, 1),
+        Pooled(0, CHAINS),
+        steps=150,
+        skip=60,
     )
     assert_mean(theta.mean(0), mean, resolution=0.05)
     assert_mean(((theta - mean) ** 2).mean(0) / exact, 1.0, resolution=0.05)

@@ -1,0 +1,69 @@
+"""What a run will take, known and checked before it begins."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .posterior import Posterior
+from .samplers import Sampler
+from .store import StoreError, free_bytes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run will take, known before it begins."""
+
+    gradient_evaluations: float
+    disk_bytes: int
+    memory_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.gradient_evaluations:.3g} full-data gradients of every chain, draws of {_size(self.disk_bytes)}, "
+            f"about {_size(self.memory_bytes)} of memory beside the model"
+        )
+
+
+def estimate(
+    posterior: Posterior, sampler: Sampler, *, num_samples: int, num_warmup: int = 0, num_chains: int = 4, thin: int = 1,
+    in_memory: bool = True,
+) -> Cost:  # fmt: skip
+    """Gradient evaluations, bytes of draws, and bytes of memory of a run of `sample` with these arguments."""
+    chains = num_chains * len(posterior.temperatures)
+    target = posterior.target(chains)
+    row = chains * posterior.dim * torch.finfo(posterior.dtype).bits // 8
+    disk = num_samples * (row + chains * 8 * (8 + 2 * len(posterior.layout.shapes)))
+    work = 12 * row + min(disk, 64 * 2**20)
+    evaluations = (num_warmup + num_samples * thin) * sampler.evaluations(target)
+    return Cost(evaluations, disk, work + (disk if in_memory else 0))
+
+
+def check_room(cost: Cost, path: Path | None) -> None:
+    """Raise StoreError where the draws do not fit the disk, MemoryError where the run does not fit the memory."""
+    if path is not None and cost.disk_bytes > free_bytes(path):
+        raise StoreError(
+            f"{path}: the draws need {_size(cost.disk_bytes)} and the disk has {_size(free_bytes(path))} free. Raise thin, lower "
+            "num_samples or num_chains, or choose another disk"
+        )
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if cost.memory_bytes > available:
+        advice = (
+            "pass store='folder' to stream them to disk, or raise thin"
+            if path is None
+            else "lower num_chains"
+        )
+        raise MemoryError(
+            f"the run needs {_size(cost.memory_bytes)} of memory and {_size(available)} is free: {advice}"
+        )
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:.3g} TiB"

@@ -1,0 +1,97 @@
+"""Data, settings and latents that a posterior refuses, and what it says then."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bnnpriors as bp
+from bnnpriors import priors as P
+
+N = 23
+X = torch.randn(N, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+Y = torch.randn(N, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+LABELS = torch.arange(N) % 2
+MODEL = bp.attach(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double(), P.Normal(0.0, 0.7))
+GAUSSIAN, CATEGORICAL = bp.likelihoods.Gaussian(), bp.likelihoods.Categorical()
+
+
+class Pairwise:
+    """Forgets that outputs are [N, 1]: broadcasting pairs every point with every other."""
+
+    def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return -((outputs - y) ** 2)
+
+
+def _with(value: Tensor, place: tuple[int, ...], number: float) -> Tensor:
+    value = value.clone()
+    value[place] = number
+    return value
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "x", "y", "message"),
+    [
+        (GAUSSIAN, None, None, "give likelihood, x and y together"),
+        (None, X, Y, "give likelihood, x and y together"),
+        (GAUSSIAN, X, None, "give likelihood, x and y together"),
+        (GAUSSIAN, X, Y[:-1], "23 inputs and 22 targets given, expected the same number"),
+        (GAUSSIAN, X[:0], Y[:0], "0 inputs and 0 targets given.*at least one"),
+        (GAUSSIAN, X[:, :2], Y, r"cannot take inputs of shape \(batch, 2\)"),
+        (GAUSSIAN, X.long(), Y, r"cannot take inputs of shape \(batch, 3\)"),
+        (GAUSSIAN, X, Y[:, 0], r"outputs \(23, 2\) but targets \(23,\)"),
+        (GAUSSIAN, X, Y[:, :1], r"outputs \(23, 2\) but targets \(23, 1\)"),
+        (GAUSSIAN, _with(X, (3, 1), math.nan), Y, "1 of 23 examples hold NaN or infinite values"),
+        (GAUSSIAN, X, _with(Y, (3, 1), math.inf), "1 of 23 targets are NaN or infinite"),
+        (CATEGORICAL, X, LABELS + 1, "labels from 1 to 2 given, expected 0 to 1: the model has 2 outputs"),
+        (CATEGORICAL, X, Y, r"expected integer labels \[N\]"),
+        (Pairwise(), X, Y[:, 0], r"log_prob returned shape \(2, 2\).*expected \(2,\): one number an example"),
+    ],
+)
+def test_unfit_data_are_refused(likelihood: Any, x: Any, y: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bp.Posterior(MODEL, likelihood, x, y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": 0.0}, r"temperature 0\.0 given, expected positive finite numbers"),
+        ({"temperature": -1}, "temperature -1 given, expected positive finite numbers"),
+        ({"temperature": math.nan}, "expected positive finite numbers"),
+        ({"temperature": [1.0, math.inf]}, "expected positive finite numbers"),
+        ({"temperature": []}, "expected positive finite numbers"),
+        ({"temperature": [1.0, 1.0]}, "expected each value once; raise num_chains"),
+        ({"batch_size": 0}, r"batch_size 0 given, expected 1 to 23 \(the number of data\)"),
+        ({"batch_size": 24}, r"batch_size 24 given, expected 1 to 23 \(the number of data\)"),
+        ({"tempering": "prior"}, "tempering 'prior' given, expected 'posterior' or 'likelihood'"),
+    ],
+)
+def test_unfit_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bp.Posterior(MODEL, GAUSSIAN, X, Y, **settings)
+
+
+def test_a_plain_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        jaxtyping.config, "jaxtyping_disable", True
+    )  # users meet our message, not the type checker's
+    with pytest.raises(TypeError, match=r"Sequential given as model, expected the result of bp\.attach"):
+        bp.Posterior(nn.Sequential())  # type: ignore[arg-type]
+
+
+def test_unfit_latents_are_refused() -> None:
+    posterior = bp.Posterior(MODEL, GAUSSIAN, X, Y, temperature=[0.5, 1.0])
+    with pytest.raises(ValueError, match=r"theta \(2, 31\) given, expected \(chains, 32\)"):
+        posterior.log_density(torch.zeros(2, 31, dtype=torch.float64))
+    with pytest.raises(
+        ValueError, match=r"theta of torch\.float32 given, expected the model's torch\.float64"
+    ):
+        posterior.log_density(torch.zeros(2, 32))
+    with pytest.raises(ValueError, match="3 chains given for 2 temperatures: expected a multiple"):
+        posterior.log_density(torch.zeros(3, 32, dtype=torch.float64))
