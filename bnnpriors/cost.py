@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def check_room(cost: Cost, path: Path | None) -> None:
             f"{path}: the draws need {_size(cost.disk_bytes)} and the disk has {_size(free_bytes(path))} free. Raise thin, lower "
             "num_samples or num_chains, or choose another disk"
         )
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = _free_memory()
     if cost.memory_bytes > available:
         advice = (
             "pass store='folder' to stream them to disk, or raise thin"
@@ -59,6 +59,15 @@ def check_room(cost: Cost, path: Path | None) -> None:
         raise MemoryError(
             f"the run needs {_size(cost.memory_bytes)} of memory and {_size(available)} is free: {advice}"
         )
+
+
+def _free_memory() -> float:
+    """Bytes that can be had without swapping (caches count as free); infinity where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return math.inf
 
 
 def _size(number: float) -> str:

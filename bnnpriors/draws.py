@@ -109,11 +109,7 @@ class Draws:
         """
         from .evaluation.sampled import SamplePredictive
 
-        if len(self.temperatures.unique()) > 1:
-            ladder = sorted(set(self.temperatures.tolist()))
-            raise ValueError(
-                f"predict: these draws mix temperatures {ladder}; use draws.at_temperature(T).predict(x)"
-            )
+        self._need_one_temperature("predict(x)")
         joint = self._need_joint()
         theta = self.theta.flatten(0, 1).to(joint.device)
         own = joint.likelihood_swaps(self.layout.unpack(theta))
@@ -126,10 +122,15 @@ class Draws:
         return summary(self, None if x is None else self.predict(x))
 
     def to_arviz(self, *, seed: int = 0, num_prior: int = 500) -> Any:
-        """An ArviZ `DataTree` with groups posterior, sample_stats and prior, and, where the data are at
-        hand, posterior_predictive and observed_data (training data)."""
+        """An ArviZ `DataTree` with groups posterior, sample_stats and prior, and, where the training data are at
+        hand, posterior_predictive, log_likelihood and observed_data; see `evaluation.export`.
+
+        Raises:
+            ValueError: chains of several temperatures, as in `predict`.
+        """
         from .evaluation.export import to_arviz
 
+        self._need_one_temperature("to_arviz()")
         return to_arviz(self, self._need_joint(), seed=seed, num_prior=num_prior)
 
     def _read(self, name: str) -> Tensor:
@@ -138,6 +139,13 @@ class Draws:
                 f"{self.path or 'this run'} holds no draws yet: it stopped during warm-up; resume it"
             )
         return torch.from_numpy(self._store.read(name, slice(None)))[self._chains]
+
+    def _need_one_temperature(self, call: str) -> None:
+        if len(self.temperatures.unique()) > 1:
+            ladder = sorted(set(self.temperatures.tolist()))
+            raise ValueError(
+                f"{call.split('(')[0]}: these draws mix temperatures {ladder}; use draws.at_temperature(T).{call}"
+            )
 
     def _need_joint(self) -> Joint:
         if self._joint is None:

@@ -91,12 +91,8 @@ def sample(
     identity = fingerprint(
         posterior, sampler, num_warmup=num_warmup, num_chains=num_chains, thin=thin, seed=seed, init=init
     )
-    existing = path is not None and resume and path.exists()
-    if existing:
-        assert path is not None
+    if path is not None and resume and path.exists():
         archive = Store.open(path, writable=True)
-        _check_same(path, archive, identity)
-        plan = Plan(*archive.group.attrs["plan"])  # type: ignore[misc]
     else:
         plan = choose_plan(
             posterior, theta, cost.gradient_evaluations, chunk_size=chunk_size, compile=compile
@@ -107,8 +103,9 @@ def sample(
             "layout": [[name, list(shape)] for name, shape in posterior.layout.shapes],
         }  # fmt: skip
         archive = Store.create(path, meta, _picklable(posterior) if path is not None else None)
-    archive.lock()
     try:
+        _check_same(archive, identity)
+        plan = Plan(*archive.group.attrs["plan"])  # type: ignore[misc]
         run = Run(
             posterior.target(len(keys), plan), sampler, streams, archive, theta, num_warmup, num_samples, thin
         )
@@ -116,15 +113,17 @@ def sample(
             finished = run.go(bar)
     finally:
         archive.close()
-    if not finished and (path is not None or archive.num_draws == 0):
+    if finished:
+        return Draws(archive, posterior)
+    if path is not None:
         logger.warning(
             "stopped at draw %d of %d; run again with resume=True to continue", archive.num_draws, num_samples
         )
+    if path is not None or archive.num_draws == 0:
         raise KeyboardInterrupt
-    if not finished:
-        warnings.warn(
-            f"stopped at draw {archive.num_draws} of {num_samples}; these draws are returned", stacklevel=2
-        )
+    warnings.warn(
+        f"stopped at draw {archive.num_draws} of {num_samples}; these draws are returned", stacklevel=2
+    )
     return Draws(archive, posterior)
 
 
@@ -156,11 +155,11 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"sample: {name} {value!r} given, expected an integer from {least}")
 
 
-def _check_same(path: Path, store: Store, identity: dict[str, Any]) -> None:
+def _check_same(store: Store, identity: dict[str, Any]) -> None:
     lines = difference(dict(store.group.attrs["identity"]), identity)  # type: ignore[arg-type]
     if lines:
         raise StoreError(
-            f"{path} belongs to another configuration:\n"
+            f"{store.path} belongs to another configuration:\n"
             + "\n".join(lines)
             + "\nChoose another path, or delete it"
         )

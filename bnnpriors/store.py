@@ -38,30 +38,35 @@ class Store:
         path: the folder, or None. num_draws: draws that count.
     """
 
-    def __init__(self, group: zarr.Group, path: Path | None, checkpoint: dict[str, Any] | None) -> None:
-        self.group, self.path, self.checkpoint = group, path, checkpoint
-        self.num_draws = 0 if checkpoint is None else int(checkpoint["num_draws"])
+    def __init__(self, group: zarr.Group, path: Path | None, *, writable: bool) -> None:
+        self.group, self.path = group, path
         self._buffers: dict[str, NDArray[Any]] = {}
-        self._written = self.num_draws
         self._lock: int | None = None
+        if writable and path is not None:
+            self._claim(path)
+        self.checkpoint = self._read_checkpoint()
+        self.num_draws = self._written = 0 if self.checkpoint is None else int(self.checkpoint["num_draws"])
 
     @classmethod
     def create(cls, path: Path | None, meta: Mapping[str, Any], model: Any = None) -> Store:
         """A new, empty store. It appears under its name complete or not at all. `model` is pickled beside the draws."""
         if path is None:
-            return cls(zarr.create_group(zarr.storage.MemoryStore(), attributes=dict(meta)), None, None)
+            return cls(
+                zarr.create_group(zarr.storage.MemoryStore(), attributes=dict(meta)), None, writable=True
+            )
         if path.exists():
             raise StoreError(
                 f"{path} exists: pass resume=True to continue it, choose another path, or delete it"
             )
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial = path.with_name(f".{path.name}.partial")
         with _explained(path):
+            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             zarr.create_group(str(partial), attributes=dict(meta))
             if model is not None:
                 torch.save(model, partial / "model.pt")
             partial.rename(path)
-        return cls(zarr.open_group(str(path), mode="r+"), path, None)
+        return cls(zarr.open_group(str(path), mode="r+"), path, writable=True)
 
     @classmethod
     def open(cls, path: Path, *, writable: bool = False) -> Store:
@@ -80,29 +85,10 @@ class Store:
             raise StoreError(
                 f"{path}: store format {group.attrs.get('format')} given, this version reads {FORMAT}"
             )
-        file = path / "checkpoint.pt"
-        try:
-            checkpoint = torch.load(file, weights_only=True) if file.exists() else None
-        except Exception as error:
-            raise StoreError(f"{file} is damaged ({error}): delete {path} and run again") from error
-        return cls(group, path, checkpoint)
-
-    def lock(self) -> None:
-        """Claim the store for writing until `close` or the end of the process."""
-        if self.path is None:
-            return
-        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise StoreError(
-                f"{self.path}: another process is writing to this store; wait for it or choose another path"
-            ) from error
+        return cls(group, path, writable=writable)
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Let other processes write to the store."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -177,6 +163,28 @@ class Store:
                 f"({error}). Restore the folder from "
                 "a copy, or delete it and run again; the same seed gives the same draws"
             ) from error
+
+    def _claim(self, path: Path) -> None:
+        """Lock the store for writing until `close` or the end of the process."""
+        self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise StoreError(
+                f"{path}: another process is writing to this store; wait for it or choose another path"
+            ) from error
+
+    def _read_checkpoint(self) -> dict[str, Any] | None:
+        file = None if self.path is None else self.path / "checkpoint.pt"
+        if file is None or not file.exists():
+            return None
+        try:
+            content: dict[str, Any] = torch.load(file, weights_only=True)
+        except Exception as error:
+            self.close()
+            raise StoreError(f"{file} is damaged ({error}): delete {self.path} and run again") from error
+        return content
 
     def names(self) -> list[str]:
         """Names of all arrays."""

@@ -1,47 +1,20 @@
-"""The driver's bookkeeping on a conjugate regression, streams, adaptation, signals and errors."""
-
-import logging
-import os
-import signal
-import threading
+"""The driver's bookkeeping on a conjugate regression, thinning, streams and recorded figures."""
 
 import numpy as np
 import pytest
 import torch
 
 import bnnpriors as bp
-from bnnpriors import cost
 from bnnpriors.samplers import GGMC, HMC, SGLD
 
-from .samplers.targets import Point, assert_mean, of_potential, prior_alone
+from .conjugate import regression, sample
+from .samplers.targets import Point, assert_mean, prior_alone
 
 SAMPLERS = {
     "HMC": HMC(step_size=0.1, num_steps=4),
     "GGMC": GGMC(step_size=0.09, momentum_decay=0.7, steps_per_test=2),
     "SGLD": SGLD(step_size=0.08),
 }
-
-
-def regression(dtype=torch.float64, **options):
-    """y = Xw + ε, w ~ N(0, 1): the posterior at T is N(mean, T·A⁻¹), A = XᵀX/σ² + I."""
-    generator = torch.Generator().manual_seed(4)
-    x = torch.randn(20, 2, generator=generator, dtype=dtype) @ torch.tensor(
-        [[1.0, 0.6], [0.0, 0.7]], dtype=dtype
-    )
-    y = x @ torch.tensor([[1.0], [-0.5]], dtype=dtype) + 0.5 * torch.randn(
-        20, 1, generator=generator, dtype=dtype
-    )
-    net = torch.nn.Linear(2, 1, bias=False, dtype=dtype)
-    posterior = bp.Posterior(
-        bp.attach(net, bp.priors.Normal(0.0, 1.0)), bp.likelihoods.Gaussian(0.5), x, y, **options
-    )
-    precision = x.T @ x / 0.25 + torch.eye(2, dtype=dtype)
-    return posterior, torch.linalg.solve(precision, x.T @ y / 0.25)[:, 0], precision
-
-
-def sample(posterior, sampler, **options):
-    """`bp.sample` without a progress bar."""
-    return bp.sample(posterior, sampler, progress=False, **options)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -186,110 +159,6 @@ def test_float32_stays_float32():
     draws = sample(posterior, HMC(step_size=0.1, num_steps=2), num_samples=3)
     assert draws.theta.dtype == torch.float32
     assert draws.stats["potential"].dtype == torch.float64
-
-
-class Interrupting(SGLD):
-    """Sends this process a signal, once, at the seventh step."""
-
-    number, at = signal.SIGINT, 7
-
-    def step(self, target, state, streams):
-        calls = self.__dict__["calls"] = self.__dict__.get("calls", 0) + 1
-        if calls == self.at:
-            os.kill(os.getpid(), self.number)
-        return super().step(target, state, streams)
-
-
-def test_an_interrupt_in_memory_returns_the_draws_so_far():
-    posterior, *_ = regression()
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.warns(UserWarning, match="stopped at draw 7 of 50"):
-        draws = sample(posterior, Interrupting(step_size=0.05), num_samples=50)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    whole = sample(posterior, SGLD(step_size=0.05), num_samples=50)
-    assert torch.equal(draws.theta, whole.theta[:, :7])
-
-
-class TwoSignals(Interrupting):
-    """Another signal in the same step."""
-
-    def step(self, target, state, streams):
-        new = super().step(target, state, streams)
-        if self.__dict__["calls"] == self.at:
-            os.kill(os.getpid(), self.number)
-        return new
-
-
-def test_a_second_signal_interrupts_at_once():
-    posterior, *_ = regression()
-    with pytest.raises(KeyboardInterrupt):
-        sample(posterior, TwoSignals(step_size=0.05), num_samples=50)
-
-
-def test_outside_the_main_thread():
-    posterior, *_ = regression()
-    found = []
-    thread = threading.Thread(
-        target=lambda: found.append(sample(posterior, SGLD(step_size=0.05), num_samples=5, num_chains=1))
-    )
-    thread.start()
-    thread.join()
-    assert found[0].theta.shape == (1, 5, 2)
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"num_samples": 0}, "num_samples 0"),
-        ({"num_samples": 1, "num_warmup": -1}, "num_warmup -1"),
-        ({"num_samples": 1, "num_chains": 0}, "num_chains 0"),
-        ({"num_samples": 1, "thin": 0}, "thin 0"),
-        ({"num_samples": 1, "init": "zeros"}, "init 'zeros'"),
-        ({"num_samples": 1, "resume": True}, "without a store"),
-        ({"num_samples": 1, "seed": -1}, "seed -1"),
-        ({"num_samples": 1, "chunk_size": 0}, "chunk_size 0"),
-    ],
-)
-def test_bad_arguments(options, word):
-    posterior, *_ = regression()
-    with pytest.raises(ValueError, match=word):
-        sample(posterior, SGLD(), **options)
-
-
-def test_a_start_without_density_is_reported():
-    posterior = of_potential(lambda x: torch.where(x < 0, torch.inf, x))
-    with pytest.raises(bp.SamplingError, match=r"chains \[.*\] start where the potential is not finite"):
-        sample(posterior, HMC(), num_samples=1, num_chains=10)
-
-
-def test_divergence_is_reported_with_chains_and_temperature():
-    posterior = of_potential(lambda x: x**4, temperature=[1e-3, 1.0])
-    with pytest.raises(bp.SamplingError, match=r"chains \[.*temperatures .*left the finite numbers.*SGLD"):
-        sample(posterior, SGLD(step_size=50.0), num_samples=100, num_chains=1)
-
-
-def test_unwritten_samplers_say_what_is_missing():
-    posterior, *_ = regression()
-    with pytest.raises(NotImplementedError, match=r"Sampler has no init"):
-        sample(posterior, bp.samplers.Sampler(), num_samples=1)
-
-
-def test_too_much_memory_is_refused():
-    posterior, *_ = regression()
-    with pytest.raises(MemoryError, match="store='folder'"):
-        sample(posterior, SGLD(), num_samples=10**13)
-
-
-def test_cost_is_known_and_logged(caplog):
-    posterior, *_ = regression(batch_size=5)
-    expected = bp.estimate(posterior, SGLD(), num_samples=10, num_warmup=20, thin=3)
-    assert expected.gradient_evaluations == pytest.approx(50 * 5 / 20)
-    assert expected.disk_bytes >= 10 * 4 * 2 * 8
-    assert bp.estimate(posterior, SGLD(), num_samples=10**6, in_memory=False).memory_bytes < 10**9
-    with caplog.at_level(logging.INFO, logger="bnnpriors"):
-        sample(posterior, SGLD(), num_samples=2)
-    assert "SGLD: 0.5 full-data gradients" in caplog.text
-    assert cost._size(3 * 1024**5) == "3.07e+03 TiB"
 
 
 def test_prior_alone_through_the_driver():

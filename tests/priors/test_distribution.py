@@ -41,7 +41,7 @@ def _latent(*shape: int) -> Tensor:
         (D.Exponential(2.0), scipy.stats.expon(scale=0.5)),
         (pyro.distributions.HalfNormal(2.0), scipy.stats.halfnorm(scale=2.0)),
     ],
-    ids=str,
+    ids=["gamma", "lognormal", "inverse-gamma", "half-cauchy", "exponential", "half-normal"],
 )
 def test_a_positive_distribution_carries_the_jacobian_of_exp(distribution, reference) -> None:
     u = _latent(3, 4)
