@@ -44,7 +44,12 @@ def measure_job(job: str, given: argparse.Namespace, cache: Path) -> list[dict[s
     records: list[dict[str, Any]] = []
     dropped: set[tuple[str, int]] = set()
     for chains in given.chains or module.PROBLEM.chains:
-        entries = [entry for entry in module.CONTENDERS if entry.chains is None or chains in entry.chains]
+        entries = [
+            entry
+            for entry in module.CONTENDERS
+            if (entry.chains is None or chains in entry.chains)
+            and (given.contenders is None or entry.name in given.contenders)
+        ]
         for round_ in range(given.rounds):
             for entry in entries:
                 if (entry.name, chains) in dropped:
@@ -86,6 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
     parser.add_argument("--chains", nargs="+", type=int, help="numbers of chains (default: the job's own)")
+    parser.add_argument("--contenders", nargs="+", help="names of contenders (default: all)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="least time of a timed call")
     parser.add_argument(

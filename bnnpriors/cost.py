@@ -44,10 +44,11 @@ def estimate(
 
 def check_room(cost: Cost, path: Path | None) -> None:
     """Raise StoreError where the draws do not fit the disk, MemoryError where the run does not fit the memory."""
-    if path is not None and cost.disk_bytes > free_bytes(path):
+    written = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path is not None else 0
+    if path is not None and cost.disk_bytes - written > free_bytes(path):
         raise StoreError(
-            f"{path}: the draws need {_size(cost.disk_bytes)} and the disk has {_size(free_bytes(path))} free. Raise thin, lower "
-            "num_samples or num_chains, or choose another disk"
+            f"{path}: the draws need {_size(cost.disk_bytes - written)} more and the disk has {_size(free_bytes(path))} free. "
+            "Raise thin, lower num_samples or num_chains, or choose another disk"
         )
     available = _free_memory()
     if cost.memory_bytes > available:

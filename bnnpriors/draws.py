@@ -52,7 +52,13 @@ class Draws:
         """
         store = Store.open(Path(path))
         if posterior is None and (Path(path) / "model.pt").exists():
-            content = torch.load(Path(path) / "model.pt", weights_only=False)
+            device = None if torch.cuda.is_available() else "cpu"
+            try:
+                content = torch.load(Path(path) / "model.pt", weights_only=False, map_location=device)
+            except Exception as error:
+                raise StoreError(
+                    f"{path}: the model in the store cannot be read ({error}); pass Draws.open(path, posterior=...)"
+                ) from error
             posterior = Joint(content["model"], content["likelihood"])
         return cls(store, posterior)
 
@@ -93,7 +99,7 @@ class Draws:
     def at_temperature(self, temperature: float) -> Draws:
         """The chains of one rung."""
         hits = torch.isclose(
-            self.temperatures, torch.tensor(float(temperature), dtype=torch.float64), rtol=1e-9
+            self.temperatures, torch.tensor(float(temperature), dtype=torch.float64), rtol=1e-9, atol=0.0
         )
         if not hits.any():
             raise ValueError(

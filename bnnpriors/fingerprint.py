@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .posterior import Posterior
 from .samplers import Sampler
@@ -15,13 +16,14 @@ from .samplers import Sampler
 
 def fingerprint(posterior: Posterior, sampler: Sampler, **settings: Any) -> dict[str, Any]:
     """Model, priors, likelihood, data (by sha256), temperatures, sampler and the driver's own settings."""
-    latents = {name for name, _ in posterior.layout.shapes}
-    constants = {name: value for name, value in posterior.model.state_dict().items() if name not in latents}
+    net = posterior.model.net
+    sampled = {site.name for site in posterior.model.sites}
+    fixed = [value for name, value in net.named_parameters() if name not in sampled]
     return {
-        "model": _plain(posterior.model.net),
-        "constants": _digest(*[v for k, v in sorted(constants.items()) if not k.startswith("hyper.")]),
-        "priors": {name: _plain(prior) for name, prior in posterior.model.named_priors().items()},
-        "likelihood": f"{type(posterior.likelihood).__name__} {_plain(posterior.likelihood)}",
+        "model": str(net),
+        "constants": _digest(*fixed, *net.buffers()),
+        "priors": {name: describe(prior) for name, prior in posterior.model.named_priors().items()},
+        "likelihood": describe(posterior.likelihood),
         "latents": [[name, list(shape)] for name, shape in posterior.layout.shapes],
         "dtype": str(posterior.dtype),
         "device": posterior.device.type,
@@ -29,7 +31,7 @@ def fingerprint(posterior: Posterior, sampler: Sampler, **settings: Any) -> dict
         "temperatures": list(posterior.temperatures),
         "tempering": posterior.tempering,
         "batch_size": posterior.batch_size,
-        "sampler": _plain(sampler),
+        "sampler": describe(sampler),
         **settings,
     } | ({"start": _digest(posterior.current())} if settings.get("init") == "model" else {})
 
@@ -40,8 +42,26 @@ def difference(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
     return [f"  {key}: the store has {stored.get(key)!r}, this run {given.get(key)!r}" for key in keys]
 
 
-def _plain(value: object) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+def describe(value: object) -> str:
+    """Class and attributes of an object, to any depth: equal for equal settings in any process; tensors by sha256."""
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)} {_digest(value)}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return f"{type(value).__name__}({', '.join(describe(item) for item in value)})"
+    if isinstance(value, nn.Module):
+        attributes = {k: v for k, v in vars(value).items() if k not in vars(_EMPTY) and k != "sites"}
+        attributes |= dict(value.named_buffers(recurse=False)) | dict(value.named_children())
+    elif hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
+        attributes = {k: v for k, v in vars(value).items() if not k.startswith("__")}
+    else:
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    body = ", ".join(f"{name}={describe(item)}" for name, item in sorted(attributes.items()))
+    return f"{type(value).__qualname__}({body})"
+
+
+_EMPTY = nn.Module()
 
 
 def _digest(*tensors: Tensor | None) -> str:

@@ -121,8 +121,17 @@ class Joint:
 
     @torch.no_grad()
     def outputs(self, theta: Float[Tensor, "draws dim"], x: Any) -> Float[Tensor, "draws batch *out"]:
-        """The network's outputs for each draw, a bounded number of draws and examples at a time."""
+        """The network's outputs for each draw, a bounded number of draws and examples at a time.
+
+        Raises:
+            ValueError: inputs that the network does not take, or that are NaN or infinite.
+        """
         x = self.prepare_inputs(x)
+        try:
+            self.model(x[:1])
+        except RuntimeError as error:
+            shape = f"(batch, {', '.join(map(str, x.shape[1:]))})"
+            raise ValueError(f"predict: the model cannot take inputs of shape {shape}: {error}") from error
         forward = self.forward_for(x)
         rows = []
         for part in theta.split(16):

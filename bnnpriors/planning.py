@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import time
@@ -24,6 +25,8 @@ from .programs import Plan
 
 if TYPE_CHECKING:
     from .posterior import Posterior
+
+logger = logging.getLogger("bnnpriors")
 
 BLOCK_BYTES = 256 * 2**20
 MEASURE_ABOVE = 15.0
@@ -66,40 +69,47 @@ def choose_plan(
     if figures.is_new and not _worth_measuring(posterior, theta, plan._replace(compiled=False), evaluations):
         return plan
     sizes = [chunk_size] if chunk_size is not None else sorted({1, min(CHUNK, chains), chains})
-    candidates = [Plan(size, _block_size(posterior, size), False) for size in sizes]
-    if compile is not True:
-        plan = min(candidates, key=figures.seconds)
-        slow = figures.seconds(plan) * evaluations
-        if (
-            compile is None
-            and slow > COMPILE_ABOVE
-            and figures.seconds(plan._replace(compiled=True)) < figures.seconds(plan)
-        ):
-            plan = plan._replace(compiled=True)
+    candidates = [Plan(size, _block_size(posterior, size), bool(compile)) for size in sizes]
+    plan = min(candidates, key=figures.seconds)
+    slow = figures.seconds(plan) * evaluations
+    if compile is not None or slow < COMPILE_ABOVE:
         return plan
-    return min((candidate._replace(compiled=True) for candidate in candidates), key=figures.seconds)
+    fast = plan._replace(compiled=True)
+    try:
+        gain = slow - figures.seconds(fast) * evaluations
+    except RuntimeError as error:
+        logger.warning(
+            "programs stay uncompiled, about half as fast: is a C++ compiler (g++) installed? %s", error
+        )
+        return plan
+    return fast if gain > 2 * figures.setup(fast) else plan
 
 
 def _worth_measuring(posterior: Posterior, theta: Tensor, plan: Plan, evaluations: float) -> bool:
-    return _time(posterior, theta, plan, repeats=1) * evaluations > MEASURE_ABOVE
+    return _time(posterior, theta, plan, repeats=1)[1] * evaluations > MEASURE_ABOVE
 
 
-def _time(posterior: Posterior, theta: Tensor, plan: Plan, repeats: int) -> float:
+def _time(posterior: Posterior, theta: Tensor, plan: Plan, repeats: int) -> tuple[float, float]:
+    """Seconds of the first gradient, with all set-up, and of the best of the next ones."""
     target = posterior.target(theta.shape[0], plan)
+    start = time.perf_counter()
     target.value_and_gradient(theta)
+    setup = time.perf_counter() - start
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
         target.value_and_gradient(theta)
         best = min(best, time.perf_counter() - start)
-    return best
+    return setup, best
 
 
 class _Figures:
     """Seconds a gradient of all chains, by plan, measured once and kept in the cache folder."""
 
     def __init__(self, posterior: Posterior, theta: Tensor) -> None:
-        self._measure: Callable[[Plan], float] = lambda plan: _time(posterior, theta, plan, repeats=5)
+        self._measure: Callable[[Plan], tuple[float, float]] = lambda plan: _time(
+            posterior, theta, plan, repeats=5
+        )
         shapes = [None if t is None else tuple(t.shape) for t in posterior.data[:2]]
         machine = [platform.machine(), _cpu_name(), torch.__version__, torch.get_num_threads()]
         problem = [
@@ -113,15 +123,23 @@ class _Figures:
         key = hashlib.sha256(repr([problem, priors, machine]).encode()).hexdigest()[:24]
         self._file = cache_folder() / "plans" / f"{key}.json"
         try:
-            self._known: dict[str, float] = json.loads(self._file.read_text())
+            self._known: dict[str, list[float]] = json.loads(self._file.read_text())
         except (OSError, ValueError):
             self._known = {}
         self.is_new = not self._known
 
     def seconds(self, plan: Plan) -> float:
+        """Seconds a gradient."""
+        return self._of(plan)[1]
+
+    def setup(self, plan: Plan) -> float:
+        """Seconds of the first gradient."""
+        return self._of(plan)[0]
+
+    def _of(self, plan: Plan) -> list[float]:
         name = "/".join(map(str, plan))
         if name not in self._known:
-            self._known[name] = self._measure(plan)
+            self._known[name] = list(self._measure(plan))
             self._save()
         return self._known[name]
 

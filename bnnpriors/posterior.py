@@ -139,15 +139,25 @@ class Posterior(Joint):
             raise ValueError(
                 f"Posterior: {len(x)} inputs and {len(y)} targets given, expected the same number, at least one"
             )
+        if y.is_floating_point() and not y.isfinite().all():
+            bad = int((~y.isfinite()).flatten(1).any(1).sum() if y.ndim > 1 else (~y.isfinite()).sum())
+            raise ValueError(
+                f"Posterior: {bad} of {len(y)} targets are NaN or infinite; remove or impute them"
+            )
         if isinstance(self.likelihood, Likelihood):
             y = self.likelihood.prepare(y, self.dtype)
         with torch.no_grad():
             try:
-                outputs = self.model(x[:2])
+                outputs, again, first = self.model(x[:2]), self.model(x[:2]), self.model(x[:1])
             except RuntimeError as error:
                 raise ValueError(
                     f"Posterior: the model cannot take inputs of shape (batch, {', '.join(map(str, x.shape[1:]))}): {error}"
                 ) from error
+        if not torch.equal(outputs, again) or not torch.allclose(outputs[:1], first, rtol=1e-3, atol=1e-4):
+            raise ValueError(
+                "Posterior: the model's output is random, or depends on the rest of the batch, so it defines no density: "
+                "call net.eval() before attach, or remove dropout and batch statistics"
+            )
         if isinstance(self.likelihood, Likelihood):
             self.likelihood.check((len(x), *outputs.shape[1:]), y)
         with torch.no_grad():

@@ -153,7 +153,13 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], *, compiled: bool
         import torch._inductor as inductor
 
         tensors = [a for a in args if a is not None]
-        program = inductor.compile(_without_none(graph, args), tensors)
+        try:
+            program = inductor.compile(_without_none(graph, args), tensors)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"compiling the potential failed ({error}): install a C++ compiler (g++) and Python's headers, "
+                "or pass compile=False"
+            ) from error
     return lambda *given: program(*[a for a in given if a is not None])
 
 

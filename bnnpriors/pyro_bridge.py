@@ -13,6 +13,7 @@ from torch.distributions import constraints
 
 from .batched import call_with_weights
 from .joint import LIKELIHOOD
+from .likelihoods import Likelihood
 from .module import BayesianModule
 from .priors import Prior
 from .priors.base import draw, substitute
@@ -83,6 +84,9 @@ def pyro_model(model: BayesianModule, likelihood: Any = None) -> Callable[..., A
         if y is not None:
             if likelihood is None:
                 raise ValueError("to_pyro: y given without a likelihood; use model.to_pyro(likelihood)")
+            if isinstance(likelihood, Likelihood):
+                y = likelihood.prepare(y, outputs.dtype)
+                likelihood.check(tuple(outputs.shape), y)
             own: dict[str, Tensor] = {}
             for site in getattr(likelihood, "sites", ()):
                 _sample_site(site, outputs.detach().new_empty(()), own, LIKELIHOOD)

@@ -70,6 +70,10 @@ def sample(
         raise ValueError(f"sample: init {init!r} given, expected 'prior' or 'model'")
     if resume and store is None:
         raise ValueError("sample: resume=True given without a store; pass store='folder'")
+    if store is not None and not resume and Path(store).exists():
+        raise StoreError(
+            f"{store} exists: pass resume=True to continue it, choose another path, or delete it"
+        )
     sampler.check(posterior.target(num_chains * len(posterior.temperatures)))
     path = None if store is None else Path(store)
     cost = estimate(

@@ -14,7 +14,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     from argparse import ArgumentError
 
-    from .. import SamplingError, StoreError
     from .commands import COMMANDS
     from .parsers import build_parser
 
@@ -24,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = build_parser(given)
         config = parser.parse_args(given)
         COMMANDS[config.subcommand](parser, config, given)
-    except (StoreError, SamplingError, OSError, MemoryError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         return _fail(name, error, 1)
     except (ArgumentError, ValueError, TypeError) as error:
         return _fail(name, error, 2)

@@ -109,6 +109,7 @@ def _draw(
     parsed.model.init_args = fill_features(settings.model.class_path, settings.model.init_args, data)
     name = settings.name or data.name
     path = Path(settings.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    ood = ood_inputs(data, settings.ood, settings.seed)
     run = RunFolder.begin(
         path, command, _complete(PARSERS[command](), parsed), shlex.join(["bnnpriors", *arguments])
     )
@@ -123,7 +124,7 @@ def _draw(
             num_chains=settings.num_chains, thin=settings.thin, seed=settings.seed, init=settings.init,
             store=run.store(prior), resume=True,
         )  # fmt: skip
-        rows = _judge(prior, draws, data, ood_inputs(data, settings.ood, settings.seed))
+        rows = _judge(prior, draws, data, ood)
         run.results["seconds"] += time.monotonic() - start
         run.add_rows(rows)
         say(f"[{position}/{len(posteriors)}] {prior}: {_worst(rows)}, {run.results['seconds']:.0f} s so far")

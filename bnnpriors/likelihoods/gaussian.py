@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..priors import Prior
+from ..priors import Prior, as_prior
+from ..priors.base import check_support
 from .base import Likelihood
 
 
@@ -21,9 +22,13 @@ class Gaussian(Likelihood):
 
     kind = "regression"
 
-    def __init__(self, scale: float | Prior = 1.0) -> None:
+    def __init__(self, scale: float | Prior | torch.distributions.Distribution = 1.0) -> None:
         super().__init__()
-        if not isinstance(scale, Prior) and not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
+        if isinstance(scale, torch.distributions.Distribution):
+            scale = as_prior(scale)
+        if isinstance(scale, Prior):
+            check_support("Gaussian: scale", scale)
+        elif not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
             raise ValueError(f"Gaussian: scale {scale!r} given, expected a positive number or a prior on one")
         self.add_parameter("scale", scale)
 
@@ -54,13 +59,7 @@ class Gaussian(Likelihood):
         """Floating targets in the model's dtype."""
         if y.is_complex() or y.dtype == torch.bool:
             raise ValueError(f"Gaussian: targets of dtype {y.dtype} given, expected real numbers")
-        y = y.to(dtype)
-        if not y.isfinite().all():
-            bad = int((~y.isfinite()).flatten(1).any(1).sum() if y.ndim > 1 else (~y.isfinite()).sum())
-            raise ValueError(
-                f"Gaussian: {bad} of {len(y)} targets are NaN or infinite; remove or impute them"
-            )
-        return y
+        return y.to(dtype)
 
     def check(self, outputs_shape: tuple[int, ...], y: Tensor) -> None:
         """Outputs and targets must have one shape: broadcasting [N, 1] against [N] would pair every point with every other."""

@@ -155,10 +155,14 @@ def check_parameter(owner: Prior, name: str, *, positive: bool = True) -> None:
     """
     value = getattr(owner, name)
     where = f"{type(owner).__name__}: {name}"
-    if isinstance(value, (Prior, ScaleRule)):
+    if isinstance(value, ScaleRule):
         return
     if isinstance(value, torch.distributions.Distribution):
-        setattr(owner, name, as_prior(value))
+        value = as_prior(value)
+        setattr(owner, name, value)
+    if isinstance(value, Prior):
+        if positive:
+            check_support(where, value)
         return
     if not isinstance(value, (int, float, Tensor)):
         raise TypeError(
@@ -183,6 +187,16 @@ def check_broadcast(owner: Prior, shape: tuple[int, ...]) -> None:
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+
+
+def check_support(where: str, prior: Prior) -> None:
+    """Raise ValueError where a prior on a positive quantity has mass on negative numbers."""
+    if not bool(torch.as_tensor(prior.support.check(torch.tensor(-1.0))).all()):
+        return
+    raise ValueError(
+        f"{where} has the prior {prior!r}, which allows negative values; use one on positive numbers, such as "
+        "HalfNormal, HalfCauchy or Gamma"
+    )
 
 
 def as_prior(given: object) -> Prior:

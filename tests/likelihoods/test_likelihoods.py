@@ -162,8 +162,6 @@ def test_gaussian_targets() -> None:
     assert likelihood.prepare(torch.tensor([1, 2]), torch.float32).dtype == torch.float32
     with pytest.raises(ValueError, match=r"dtype torch\.bool given, expected real numbers"):
         likelihood.prepare(torch.tensor([True]), torch.float32)
-    with pytest.raises(ValueError, match="2 of 3 targets are NaN or infinite; remove or impute them"):
-        likelihood.prepare(torch.tensor([[1.0], [math.nan], [math.inf]]), torch.float32)
     with pytest.raises(ValueError, match=r"outputs \(4, 1\) but targets \(4,\): .*y\[:, None\]"):
         likelihood.check((4, 1), torch.zeros(4))
 
