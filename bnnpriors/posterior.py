@@ -148,7 +148,7 @@ class Posterior(Joint):
             y = self.likelihood.prepare(y, self.dtype)
         with torch.no_grad():
             try:
-                outputs, again, first = self.model(x[:2]), self.model(x[:2]), self.model(x[:1])
+                outputs, again, first = self.model(x[:16]), self.model(x[:16]), self.model(x[:1])
             except RuntimeError as error:
                 raise ValueError(
                     f"Posterior: the model cannot take inputs of shape (batch, {', '.join(map(str, x.shape[1:]))}): {error}"
@@ -161,10 +161,10 @@ class Posterior(Joint):
         if isinstance(self.likelihood, Likelihood):
             self.likelihood.check((len(x), *outputs.shape[1:]), y)
         with torch.no_grad():
-            each = tuple(self.likelihood.log_prob(outputs, y[:2]).shape)
+            each = tuple(self.likelihood.log_prob(outputs[:2], y[:2]).shape)
         if each != (len(x[:2]),):
             raise ValueError(
-                f"Posterior: the likelihood's log_prob returned shape {each} for outputs {tuple(outputs.shape)} and targets "
+                f"Posterior: the likelihood's log_prob returned shape {each} for outputs {tuple(outputs[:2].shape)} and targets "
                 f"{tuple(y[:2].shape)}, expected ({len(x[:2])},): one number an example"
             )
         return Batch(x, y, False)
