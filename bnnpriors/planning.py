@@ -122,10 +122,7 @@ class _Figures:
         priors = {name: str(prior) for name, prior in posterior.model.named_priors().items()}
         key = hashlib.sha256(repr([problem, priors, machine]).encode()).hexdigest()[:24]
         self._file = cache_folder() / "plans" / f"{key}.json"
-        try:
-            self._known: dict[str, list[float]] = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            self._known = {}
+        self._known = _read_figures(self._file)
         self.is_new = not self._known
 
     def seconds(self, plan: Plan) -> float:
@@ -151,6 +148,15 @@ class _Figures:
             partial.replace(self._file)
         except OSError:
             return
+
+
+def _read_figures(file: Path) -> dict[str, list[float]]:
+    """What the file holds; nothing where it is absent, damaged or of another version."""
+    try:
+        known = json.loads(file.read_text())
+        return {name: [float(setup), float(seconds)] for name, (setup, seconds) in known.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def cache_folder() -> Path:

@@ -98,8 +98,9 @@ def test_a_damaged_cache_is_measured_again(cache, measured):
     posterior = regression()
     theta = torch.zeros(12, posterior.dim)
     first = choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None)
-    next(cache.iterdir()).write_text("{")
-    assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None) == first
+    for damage in ("{", "[]", '{"8/70/False": 0.5}', '{"8/70/False": "ab"}'):
+        next(cache.iterdir()).write_text(damage)
+        assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None) == first
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, measured):
