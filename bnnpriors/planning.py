@@ -1,8 +1,9 @@
 """How a run evaluates its potentials: chains in one call, examples in one call, traced or compiled.
 
 Short runs take a fixed rule: dense networks run eight chains at a time (which fits the cache), other networks one after
-the other, accelerators all at once. Long runs measure the candidates once on this machine and remember the figures in the
-user's cache folder, so that the same problem gets the same plan, and with it the same bits, the next time.
+the other, accelerators all at once; compiled programs run on as many threads as torch has, each with its own chains. Long
+runs measure the candidates once on this machine and remember the figures in the user's cache folder, so that the same
+problem gets the same plan, and with it the same bits, the next time.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from torch import Tensor, nn
 
 from .batched import is_dense
 from .programs import Plan
+from .workers import onednn_pays, parts, working
 
 if TYPE_CHECKING:
-    from .posterior import Posterior
+    from .posterior import Posterior, Target
 
 logger = logging.getLogger("bnnpriors")
 
@@ -34,7 +36,9 @@ COMPILE_ABOVE = 45.0
 CHUNK = 8
 
 
-def default_plan(posterior: Posterior, num_chains: int, chunk_size: int | None = None) -> Plan:
+def default_plan(
+    posterior: Posterior, num_chains: int, chunk_size: int | None = None, compiled: bool = False
+) -> Plan:
     """The fixed rule."""
     if chunk_size is None:
         x = posterior.data.x
@@ -42,8 +46,9 @@ def default_plan(posterior: Posterior, num_chains: int, chunk_size: int | None =
         chunk_size = num_chains if posterior.device.type != "cpu" else CHUNK if dense else 1
     if chunk_size < 1:
         raise ValueError(f"chunk_size {chunk_size} given, expected 1 or more chains")
-    chunk_size = min(chunk_size, num_chains)
-    return Plan(chunk_size, _block_size(posterior, chunk_size), False)
+    return _plan(
+        posterior, num_chains, chunk_size, _threads(posterior, num_chains) if compiled else 1, compiled
+    )
 
 
 def choose_plan(
@@ -60,47 +65,66 @@ def choose_plan(
         chunk_size, compile: fixed by the user where they are not None.
     """
     chains = theta.shape[0]
-    plan = default_plan(posterior, chains, chunk_size)
-    if compile is not None:
-        plan = plan._replace(compiled=compile)
+    plan = default_plan(posterior, chains, chunk_size, bool(compile))
     if posterior.device.type != "cpu" or (chunk_size is not None and compile is not None):
         return plan
     figures = _Figures(posterior, theta)
-    if figures.is_new and not _worth_measuring(posterior, theta, plan._replace(compiled=False), evaluations):
+    if figures.is_new and not _worth_measuring(posterior, theta, plan, evaluations):
         return plan
     sizes = [chunk_size] if chunk_size is not None else sorted({1, min(CHUNK, chains), chains})
-    candidates = [Plan(size, _block_size(posterior, size), bool(compile)) for size in sizes]
+    counts = sorted({1, _threads(posterior, chains)})
+    pairs = [(size, count) for count in counts for size in sizes]
+    candidates = list(dict.fromkeys(_plan(posterior, chains, *pair, bool(compile)) for pair in pairs))
     plan = min(candidates, key=figures.seconds)
     slow = figures.seconds(plan) * evaluations
-    if compile is not None or slow < COMPILE_ABOVE:
-        return plan
-    fast = plan._replace(compiled=True)
-    try:
-        gain = slow - figures.seconds(fast) * evaluations
-    except RuntimeError as error:
-        logger.warning(
-            "programs stay uncompiled, about half as fast: is a C++ compiler (g++) installed? %s", error
-        )
-        return plan
-    return fast if gain > 2 * figures.setup(fast) else plan
+    if compile is None and slow > COMPILE_ABOVE:
+        fast = _plan(posterior, chains, plan.chunk_size, counts[-1], True)
+        try:
+            gain = slow - figures.seconds(fast) * evaluations
+        except RuntimeError as error:
+            gain = 0.0
+            logger.warning(
+                "programs stay uncompiled, about half as fast: is a C++ compiler (g++) installed? %s", error
+            )
+        plan = fast if gain > 0 and gain > 2 * figures.setup(fast) else plan
+    if posterior.dtype == torch.float32 and onednn_pays():
+        plan = min((plan, plan._replace(onednn=True)), key=figures.seconds)
+    return plan
+
+
+def _threads(posterior: Posterior, chains: int) -> int:
+    """Threads that can share the chains: torch's own number, or one where there are fewer chains than that."""
+    threads = torch.get_num_threads() if posterior.device.type == "cpu" else 1
+    return threads if chains >= threads else 1
+
+
+def _plan(posterior: Posterior, chains: int, chunk_size: int, workers: int, compiled: bool) -> Plan:
+    chunk_size = min(chunk_size, -(-chains // workers))
+    return Plan(chunk_size, _block_size(posterior, chunk_size), compiled, workers)
 
 
 def _worth_measuring(posterior: Posterior, theta: Tensor, plan: Plan, evaluations: float) -> bool:
-    return _time(posterior, theta, plan, repeats=1)[1] * evaluations > MEASURE_ABOVE
+    uncompiled = plan._replace(compiled=False, workers=1)
+    return _time(posterior, theta, uncompiled, repeats=1)[1] * evaluations > MEASURE_ABOVE
 
 
 def _time(posterior: Posterior, theta: Tensor, plan: Plan, repeats: int) -> tuple[float, float]:
     """Seconds of the first gradient, with all set-up, and of the best of the next ones."""
     target = posterior.target(theta.shape[0], plan)
-    start = time.perf_counter()
-    target.value_and_gradient(theta)
-    setup = time.perf_counter() - start
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        target.value_and_gradient(theta)
-        best = min(best, time.perf_counter() - start)
-    return setup, best
+    groups = [(target.part(part), theta[part]) for part in parts(len(theta), plan.workers)]
+    with working(plan.workers, onednn=plan.onednn) as workers:
+
+        def gradients(times: int) -> float:
+            def work(group: tuple[Target, Tensor]) -> None:
+                for _ in range(times):
+                    group[0].value_and_gradient(group[1])
+
+            start = time.perf_counter()
+            workers.map(work, groups)
+            return (time.perf_counter() - start) / times
+
+        setup = gradients(1)
+        return setup, min((gradients(3) for _ in range(repeats)), default=float("inf"))
 
 
 class _Figures:

@@ -6,6 +6,7 @@ and prior are tempered). `tempering="likelihood"` targets p(y | x, Î¸)^{1/T} p(Î
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -59,6 +60,7 @@ class Posterior(Joint):
         self.tempering = tempering
         self.is_ladder = not isinstance(temperature, (int, float))
         self._programs: dict[Plan, Programs] = {}
+        self._traced: dict[Any, Any] = {}
         self.data = self._prepare(x, y)
         self.num_data = 0 if self.data.x is None else len(self.data.x)
         if batch_size is not None and not 0 < batch_size <= self.num_data:
@@ -83,7 +85,7 @@ class Posterior(Joint):
     def programs(self, plan: Plan) -> Programs:
         """The programs of a plan; kept, so that a second run on this posterior traces and compiles nothing again."""
         if plan not in self._programs:
-            self._programs[plan] = Programs(self.potential, plan)
+            self._programs[plan] = Programs(self.potential, plan, self._traced)
         return self._programs[plan]
 
     def log_density(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
@@ -181,6 +183,12 @@ class Target:
         self._data = posterior.data
         self._prior_weight = posterior.prior_weight(temperature)
         self._programs = posterior.programs(plan)
+
+    def part(self, chains: slice) -> Target:
+        """The same target for some of its chains."""
+        new = copy.copy(self)
+        new.temperature, new._prior_weight = self.temperature[chains], self._prior_weight[chains]
+        return new
 
     def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
         """U on the full data."""

@@ -2,11 +2,13 @@
 
 A program is traced once with `make_fx` per shape of its inputs, forward and backward together, so a call has no autograd tape
 and no functorch dispatch. Compiling it with inductor fuses the elementwise work and replaces tanh by a rational
-function of float32 accuracy. Which of the two runs, and how many chains go into one call, is the `Plan`.
+function of float32 accuracy; its wrapper is C++ too, which holds no interpreter lock, so threads run it side by side.
+Which of the two runs, how many chains go into one call, and how many threads share them, is the `Plan`.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,11 +25,15 @@ class Plan(NamedTuple):
 
     Attributes:
         chunk_size: chains in one call. block_size: examples in one call. compiled: whether inductor compiles the programs.
+        workers: threads that share the chains; each then evaluates its own with single-threaded programs.
+        onednn: whether matrix products use oneDNN in place of the BLAS.
     """
 
     chunk_size: int
     block_size: int
     compiled: bool
+    workers: int = 1
+    onednn: bool = False
 
 
 class Batch(NamedTuple):
@@ -41,10 +47,11 @@ class Batch(NamedTuple):
 class Programs:
     """Evaluates `potential(theta, prior_weight, x, y, scale=, per_chain=, with_prior=) -> [chains]` by chunks and blocks."""
 
-    def __init__(self, potential: Potential, plan: Plan) -> None:
+    def __init__(self, potential: Potential, plan: Plan, traced: dict[Any, Callable[..., Any]]) -> None:
         self.plan = plan
         self._potential = potential
-        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._traced = traced  # shared by all plans: most differ in nothing that a program depends on
+        self._building = threading.Lock()
 
     def evaluate(
         self,
@@ -99,10 +106,15 @@ class Programs:
         with_prior: bool,
     ) -> tuple[Tensor, Tensor | None]:
         shape = None if batch.x is None else tuple(batch.x.shape)
-        key = (theta.shape[0], shape, batch.per_chain, scale, gradient, with_prior)
+        built = (self.plan.compiled, self.plan.compiled and self.plan.workers > 1)
+        key = (built, theta.shape[0], shape, batch.per_chain, scale, gradient, with_prior)
         program = self._traced.get(key)
         if program is None:
-            program = self._traced[key] = self._build(theta, prior_weight, batch, scale, gradient, with_prior)
+            with self._building:
+                program = self._traced.get(key) or self._build(
+                    theta, prior_weight, batch, scale, gradient, with_prior
+                )
+                self._traced[key] = program
         with torch.no_grad():
             result = program(theta, prior_weight, batch.x, batch.y)
         return (result[0], result[1]) if gradient else (result[0], None)
@@ -139,28 +151,41 @@ class Programs:
 
 
 def trace(function: Callable[..., Any], args: tuple[Any, ...], *, compiled: bool) -> Callable[..., Any]:
-    """`function` as a program for arguments of these shapes; itself where it cannot be traced (data-dependent control flow)."""
+    """`function` as a program for arguments of these shapes; itself, one call at a time, where it cannot be traced
+    (data-dependent control flow): `functional_call` swaps the module's own parameters while it runs."""
     fast_tanh = compiled and args[0].dtype == torch.float32 and args[0].device.type == "cpu"
     table = {torch.ops.aten.tanh.default: rational_tanh} if fast_tanh else {}
     with torch.no_grad():
         try:
             graph = make_fx(function, decomposition_table=table)(*args)
         except (RuntimeError, torch.fx.proxy.TraceError):
-            return function
+            return _one_at_a_time(function)
         _simplify(graph)
         if not compiled:
             return graph
         import torch._inductor as inductor
 
+        for node in graph.graph.nodes:
+            node.meta.clear()  # each holds a fake tensor of a mode of its own, which the C++ wrapper refuses
         tensors = [a for a in args if a is not None]
         try:
-            program = inductor.compile(_without_none(graph, args), tensors)
+            program = inductor.compile(_without_none(graph, args), tensors, options={"cpp_wrapper": True})
         except RuntimeError as error:
             raise RuntimeError(
                 f"compiling the potential failed ({error}): install a C++ compiler (g++) and Python's headers, "
                 "or pass compile=False"
             ) from error
     return lambda *given: program(*[a for a in given if a is not None])
+
+
+def _one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+    lock = threading.Lock()
+
+    def locked(*args: Any) -> Any:
+        with lock:
+            return function(*args)
+
+    return locked
 
 
 def _simplify(graph: torch.fx.GraphModule) -> None:

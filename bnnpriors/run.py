@@ -6,11 +6,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,12 +21,23 @@ from .progress import Progress
 from .samplers import Sampler
 from .store import Store
 from .streams import Streams
+from .workers import Workers, parts, working
 
 CHECKPOINT_SECONDS = 30.0
+MEET_SECONDS = 0.2  # how long workers run on their own before a signal or the progress bar is looked at
 
 
 class SamplingError(RuntimeError):
     """A run that cannot go on, with what to do about it."""
+
+
+@dataclass
+class _Group:
+    """Chains that one worker advances."""
+
+    target: Target
+    streams: Streams
+    state: Any
 
 
 class Run:
@@ -38,28 +51,51 @@ class Run:
         self.num_warmup, self.num_samples, self.thin = num_warmup, num_samples, thin
         self.total = num_warmup + num_samples * thin
         self._reserved = False
+        split = parts(len(theta), target.plan.workers)
+        self.groups = [_Group(target.part(part), streams.part(part), None) for part in split]
         if store.checkpoint is None:
             self.iteration = 0
-            self.state = sampler.init(target, theta, streams)
-            self._check_start()
+            with self._working() as workers:
+                states = workers.map(
+                    lambda pair: sampler.init(pair[0].target, theta[pair[1]], pair[0].streams),
+                    list(zip(self.groups, split, strict=True)),
+                )
         else:
             self.iteration = int(store.checkpoint["iteration"])
-            saved = store.checkpoint["state"]
-            self.state = sampler.state_type(**{name: value.to(theta.device) for name, value in saved.items()})
+            saved = {name: value.to(theta.device) for name, value in store.checkpoint["state"].items()}
+            states = [sampler.state_type(**{n: value[part] for n, value in saved.items()}) for part in split]
             streams.restore(store.checkpoint["streams"])
+        for group, state in zip(self.groups, states, strict=True):
+            group.state = state
+        if store.checkpoint is None:
+            self._check_start()
+
+    @property
+    def state(self) -> Any:
+        """The state of all chains."""
+        if len(self.groups) == 1:
+            return self.groups[0].state
+        fields = [group.state._asdict() for group in self.groups]
+        return type(self.groups[0].state)(
+            **{name: torch.cat([each[name] for each in fields]) for name in fields[0]}
+        )
 
     def go(self, bar: Progress) -> bool:
         """Run to the end; False where a signal stopped it."""
         saved = time.monotonic()
+        pace = 1
         numbers = (signal.SIGINT,) if self.store.path is None else (signal.SIGINT, signal.SIGTERM)
-        with _interruptible(numbers) as stop:
+        with self._working() as workers, _interruptible(numbers) as stop:
             while self.iteration < self.total and not stop.is_set():
-                self.state, info = self.sampler.step(self.target, self.state, self.streams)
-                if self.iteration < self.num_warmup:
-                    self.state = self.sampler.adapt(self.state, info, self.iteration, self.num_warmup)
-                elif (self.iteration - self.num_warmup + 1) % self.thin == 0:
+                steps, begun = min(pace, self._steps_to_record()), time.monotonic()
+                infos = workers.map(lambda group: self._advance(group, steps), self.groups)  # noqa: B023
+                info = {name: torch.cat([each[name] for each in infos]) for name in infos[0]}
+                self.iteration += steps
+                if len(self.groups) > 1:
+                    pace = max(1, int(MEET_SECONDS * steps / (time.monotonic() - begun + 1e-9)))
+                warm = self.iteration > self.num_warmup
+                if warm and (self.iteration - self.num_warmup) % self.thin == 0:
                     self._record(info)
-                self.iteration += 1
                 if bar.due():
                     bar.show(self.iteration, self._figures(info), self.iteration <= self.num_warmup)
                 if self.store.path is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -68,20 +104,35 @@ class Run:
             self._commit()
         return self.iteration >= self.total
 
+    def _working(self) -> AbstractContextManager[Workers]:
+        return working(self.target.plan.workers, onednn=self.target.plan.onednn)
+
+    def _steps_to_record(self) -> int:
+        if self.iteration < self.num_warmup:
+            return self.num_warmup - self.iteration
+        return self.thin - (self.iteration - self.num_warmup) % self.thin
+
+    def _advance(self, group: _Group, steps: int) -> dict[str, Tensor]:
+        """Advance one group and return the figures of its last step."""
+        info: dict[str, Tensor] = {}
+        for iteration in range(self.iteration, self.iteration + steps):
+            group.state, info = self.sampler.step(group.target, group.state, group.streams)
+            if iteration < self.num_warmup:
+                group.state = self.sampler.adapt(group.state, info, iteration, self.num_warmup)
+        return info
+
     def _commit(self) -> None:
-        if not self.state.theta.isfinite().all():
-            self._raise_diverged()
-        state = {name: value.cpu() for name, value in self.state._asdict().items()}
-        self.store.commit({"iteration": self.iteration, "state": state, "streams": self.streams.state()})
+        state = self._finite_state()
+        fields = {name: value.cpu() for name, value in state._asdict().items()}
+        self.store.commit({"iteration": self.iteration, "state": fields, "streams": self.streams.state()})
 
     def _record(self, info: dict[str, Tensor]) -> None:
-        if not self.state.theta.isfinite().all():
-            self._raise_diverged()
-        values = {"theta": _array(self.state.theta)}
+        state = self._finite_state()
+        values = {"theta": _array(state.theta)}
         values |= {f"stats/{name}": _array(value) for name, value in info.items()}
-        if hasattr(self.state, "potential") and not self.state.potential.isnan().all():
-            values["stats/potential"] = _array(self.state.potential)
-        for name, (overall, per_tensor) in self._temperatures().items():
+        if hasattr(state, "potential") and not state.potential.isnan().all():
+            values["stats/potential"] = _array(state.potential)
+        for name, (overall, per_tensor) in self._temperatures(state).items():
             values[f"stats/{name}"] = _array(overall)
             values[f"tensor_stats/{name}"] = _array(per_tensor)
         if not self._reserved:
@@ -89,27 +140,27 @@ class Run:
             self._reserved = True
         self.store.append(values)
 
-    def _temperatures(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def _temperatures(self, state: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Kinetic mᵀM⁻¹m/d and configurational θᵀ∇U/d, overall and per tensor."""
         layout = self.target.layout
-        sizes = self.state.theta.new_tensor(layout.sizes)
+        sizes = state.theta.new_tensor(layout.sizes)
         result = {}
-        if hasattr(self.state, "momentum"):
-            squares = self.state.momentum**2
-            if hasattr(self.state, "inverse_mass"):
-                squares = squares * self.state.inverse_mass
+        if hasattr(state, "momentum"):
+            squares = state.momentum**2
+            if hasattr(state, "inverse_mass"):
+                squares = squares * state.inverse_mass
             result["kinetic_temperature"] = squares
-        if hasattr(self.state, "gradient"):
-            result["configurational_temperature"] = self.state.theta * self.state.gradient
+        if hasattr(state, "gradient"):
+            result["configurational_temperature"] = state.theta * state.gradient
         sums = {name: layout.per_tensor_sum(value) for name, value in result.items()}
         return {name: (value.sum(1) / layout.dim, value / sizes) for name, value in sums.items()}
 
     def _figures(self, info: dict[str, Tensor]) -> dict[str, float]:
-        figures = {}
+        figures, state = {}, self.state
         if "acceptance" in info:
             figures["acceptance"] = float(info["acceptance"].mean())
-        if hasattr(self.state, "momentum"):
-            kinetic, _ = self._temperatures()["kinetic_temperature"]
+        if hasattr(state, "momentum"):
+            kinetic, _ = self._temperatures(state)["kinetic_temperature"]
             figures["T_kinetic/T"] = float((kinetic / self.target.temperature).mean())
         return figures
 
@@ -123,8 +174,12 @@ class Run:
                 "elsewhere with init='model'"
             )
 
-    def _raise_diverged(self) -> None:
-        chains = (~self.state.theta.isfinite().all(1)).nonzero().flatten().tolist()
+    def _finite_state(self) -> Any:
+        """The state of all chains; raises SamplingError where one has left the finite numbers."""
+        state = self.state
+        chains = (~state.theta.isfinite().all(1)).nonzero().flatten().tolist()
+        if not chains:
+            return state
         temperatures = [round(float(self.target.temperature[c]), 6) for c in chains]
         where = (
             ""

@@ -101,6 +101,8 @@ def sample(
         plan = choose_plan(
             posterior, theta, cost.gradient_evaluations, chunk_size=chunk_size, compile=compile
         )
+        if not sampler.independent_chains:
+            plan = plan._replace(workers=1)
         meta = {
             "format": FORMAT, "identity": identity, "plan": list(plan), "torch": torch.__version__,
             "threads": torch.get_num_threads(), "temperatures": list(posterior.temperatures), "num_chains": num_chains,

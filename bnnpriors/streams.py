@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,12 @@ class Streams:
         for key in keys:
             words = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
             self.generators.append(torch.Generator(device).manual_seed(int(words[0])))
+
+    def part(self, chains: slice) -> Streams:
+        """The streams of some chains; they are the same generators, so drawing from the part advances the whole."""
+        new = copy.copy(self)
+        new.generators = self.generators[chains]
+        return new
 
     def normal(self, dim: int) -> Float[Tensor, "chains dim"]:
         """Standard normal numbers."""

@@ -31,6 +31,9 @@ class Sampler:
     exact_gradients = False
     """Whether the sampler needs gradients of the full data and refuses a batch size."""
 
+    independent_chains = True
+    """Whether a step of one chain ignores the others, so that chains can be spread over threads."""
+
     state_type: type[Any]
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:

@@ -1,0 +1,142 @@
+"""Threads that share the chains: the same draws, clean settings afterwards, and errors that arrive."""
+
+import threading
+
+import pytest
+import torch
+import zarr
+
+import bnnpriors as bp
+from bnnpriors import sampling, workers
+from bnnpriors.programs import Plan
+from bnnpriors.samplers import GGMC, HMC, SGLD
+from bnnpriors.workers import onednn_pays, parts, working
+
+from .stored_runs import assert_same, posterior, sample
+
+SAMPLERS = {
+    "HMC": HMC(step_size=0.05, num_steps=3),
+    "GGMC": GGMC(step_size=0.05, steps_per_test=2, target_acceptance=0.8),
+    "SGLD": SGLD(step_size=0.02),
+}
+
+
+def with_plan(monkeypatch, **changes):
+    """Runs take this plan."""
+    plan = Plan(8, 15, False)._replace(**changes)
+    monkeypatch.setattr(sampling, "choose_plan", lambda *_, **__: plan)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_threads_change_nothing(monkeypatch, name):
+    options = {"num_chains": 5, "num_warmup": 30, "thin": 3}
+    given = posterior(batch_size=4 if name == "SGLD" else None)
+    alone = sample(None, SAMPLERS[name], given, **options)
+    with_plan(monkeypatch, workers=2)
+    shared = sample(None, SAMPLERS[name], given, **options)
+    torch.testing.assert_close(shared.theta, alone.theta, rtol=1e-3, atol=1e-3)
+    assert set(shared.stats) == set(alone.stats)
+    for figure in alone.stats:
+        torch.testing.assert_close(
+            shared.stats[figure].double(), alone.stats[figure].double(), rtol=0.01, atol=0.01
+        )
+
+
+def test_a_ladder_is_shared_too(monkeypatch):
+    given = posterior(temperature=[0.1, 1.0, 10.0])
+    alone = sample(None, given=given, num_chains=1)
+    with_plan(monkeypatch, workers=2)
+    torch.testing.assert_close(
+        sample(None, given=given, num_chains=1).theta, alone.theta, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_resume_with_threads_is_bit_for_bit(tmp_path, monkeypatch):
+    with_plan(monkeypatch, workers=2)
+    whole = sample(None, num_chains=3, num_samples=40)
+    sample(tmp_path / "a", num_chains=3)
+    assert_same(sample(tmp_path / "a", num_chains=3, num_samples=40, resume=True), whole)
+
+
+def test_samplers_that_couple_chains_get_one_thread(tmp_path, monkeypatch):
+    class Coupled(SGLD):
+        independent_chains = False
+
+    with_plan(monkeypatch, workers=2)
+    sample(tmp_path / "a", Coupled(step_size=0.02))
+    assert zarr.open_group(str(tmp_path / "a")).attrs["plan"][3] == 1
+
+
+def test_a_function_that_cannot_be_traced_runs_one_call_at_a_time(monkeypatch):
+    class Branching(torch.nn.Linear):
+        """Control flow that depends on the weights; `functional_call` swaps its parameters in place."""
+
+        def forward(self, x):
+            return super().forward(x) if self.weight.sum() > -1e9 else x
+
+    x = torch.randn(15, 2, generator=torch.Generator().manual_seed(0))
+    model = bp.attach(Branching(2, 1), bp.priors.Normal())
+    given = bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x.sum(1, keepdim=True))
+    with_plan(monkeypatch, chunk_size=1)
+    alone = sample(None, given=given, num_chains=4)
+    with_plan(monkeypatch, chunk_size=1, workers=2)
+    assert torch.equal(sample(None, given=given, num_chains=4).theta, alone.theta)
+
+
+def test_errors_of_a_thread_arrive(monkeypatch):
+    class Failing(SGLD):
+        def step(self, target, state, streams):
+            raise ArithmeticError("in a thread")
+
+    with_plan(monkeypatch, workers=2)
+    with pytest.raises(ArithmeticError, match="in a thread"):
+        sample(None, Failing(step_size=0.1))
+
+
+def test_settings_are_undone():
+    threads = torch.get_num_threads()
+    with working(3) as pool:
+        assert torch.get_num_threads() == 1
+        assert pool.map(lambda _: torch.get_num_threads(), range(6)) == [1] * 6
+    assert torch.get_num_threads() == threads
+
+    def fail():
+        with working(2) as pool:
+            pool.map({}.__getitem__, [1])
+
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.get_num_threads() == threads
+    with working(1) as pool:
+        assert pool.map(lambda _: threading.current_thread(), range(2)) == [threading.main_thread()] * 2
+
+
+def test_parts():
+    assert parts(5, 2) == [slice(0, 2), slice(2, 5)]
+    assert parts(2, 4) == [slice(0, 1), slice(1, 2)]
+
+
+def test_onednn_is_float32(monkeypatch):
+    """Where the switch is taken its products are those of float32; where they would not be, it is refused."""
+    a, b = torch.randn(64, 300), torch.randn(300, 50)
+    if onednn_pays():
+        with working(1, onednn=True):
+            torch.testing.assert_close(a @ b, (a.double() @ b.double()).float(), rtol=1e-4, atol=1e-4)
+        assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"
+    monkeypatch.setattr(workers, "_onednn", lambda enabled: _rounding())
+    assert not onednn_pays.__wrapped__()
+
+
+class _rounding:
+    """Products in bfloat16, as on a processor with AMX units."""
+
+    def __enter__(self):
+        self.product = torch.Tensor.__matmul__
+        torch.Tensor.__matmul__ = lambda a, b: (
+            self.product(a.bfloat16(), b.bfloat16()).to(a.dtype)
+            if a.dtype == torch.float32
+            else self.product(a, b)
+        )
+
+    def __exit__(self, *_):
+        torch.Tensor.__matmul__ = self.product
