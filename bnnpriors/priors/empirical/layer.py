@@ -67,6 +67,13 @@ class LayerFit:
     quantiles: Float64[np.ndarray, "2 points"]
 
     @property
+    def normal(self) -> Parameters:
+        """Parameters of a Normal prior with the same root mean square (about the location, where there is one)."""
+        if self.candidates:
+            return self.candidates["Normal"].parameters
+        return {"loc": 0.0, "scale": math.hypot(self.mean, self.standard_deviation)}
+
+    @property
     def kernel_size(self) -> tuple[int, ...]:
         """Taps of a convolution along each axis; empty for other layers."""
         return self.shape[2:] if math.prod(self.shape[2:]) > 1 else ()

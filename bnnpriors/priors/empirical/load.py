@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -92,10 +91,10 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise ValueError(f"checkpoint {file}: expected a name that ends in .pt, .pth or .npz")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # what bytes that are no checkpoint raise depends on the bytes
         raise ValueError(
-            f"checkpoint {file}: not a file of plain tensors ({_short(error)}). Pickled objects are not loaded, for they can "
-            "run code: save the weights alone with torch.save(net.state_dict(), file)"
+            f"checkpoint {file}: not a file of plain tensors ({type(error).__name__} on reading). Pickled objects are not "
+            "loaded, for they can run code: save the weights alone with torch.save(net.state_dict(), file)"
         ) from error
     if not isinstance(content, Mapping):
         raise ValueError(
