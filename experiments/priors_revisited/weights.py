@@ -3,13 +3,13 @@
     python experiments/priors_revisited/weights.py --data ../shared/data/mnist
 
 Trains with plain SGD and momentum, keeps one checkpoint a network (a network that is there already is not trained again), and
-writes `results/weights/`: a table, a CSV file and pictures for each kind of network, and `networks.csv` with test errors.
+writes `results/weights/`: a table, a CSV file and pictures for each kind of network, `networks.csv` with test errors, and
+`scales.csv`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from torch import nn
 
 import bnnpriors as bp
 from bnnpriors.cli.runs import write_table
+from bnnpriors.priors.empirical.families import degrees_of_freedom
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "weights"
@@ -107,6 +108,27 @@ def analyse(name: str, networks: list[Any], args: argparse.Namespace) -> None:
             (RESULTS / f"{name}-{file.name}").write_bytes(file.read_bytes())
 
 
+def unequal_scales(name: str, files: list[Path]) -> list[dict[str, Any]]:
+    """Are the tails those of single weights, or of inputs whose weights differ in size?
+
+    Degrees of freedom of a linear layer, and again after dividing the weights of each input by their root mean square. With
+    less than 50 weights an input, that division alone would cut the tails, and the layer is left out.
+    """
+    states = [torch.load(file, weights_only=True)["state_dict"] for file in files]
+    rows = []
+    for key, example in states[0].items():
+        if example.ndim != 2 or len(example) < 50:
+            continue
+        tensors = [state[key].double() - state[key].double().mean() for state in states]
+        equal = [w / w.square().mean(0).sqrt() for w in tensors]
+        row: dict[str, Any] = {"name": name, "layer": key}
+        for label, these in (("df", tensors), ("df_equal_scales", equal)):
+            found = degrees_of_freedom(torch.cat([w.flatten() for w in these]).numpy())
+            row |= {label: found.value, f"{label}_low": found.low, f"{label}_high": found.high}
+        rows.append(row)
+    return rows
+
+
 def main() -> None:
     """Train what is missing, then analyse each kind before and after training."""
     parser = argparse.ArgumentParser(
@@ -118,17 +140,16 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/priors_revisited/weights"))
     args = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    records = []
+    records, scales = [], []
     for name in args.names:
         files, rows = trained(name, RECIPES[name], args)
         analyse(name, list(files), args)
         records += rows
+        scales += unequal_scales(name, files)
     for kind in dict.fromkeys(RECIPES[name].kind for name in args.names):
         analyse(f"{kind}-untrained", [network(kind, seed) for seed in range(args.seeds)], args)
-    with (RESULTS / "networks.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(records[0]))
-        table.writeheader()
-        table.writerows(records)
+    write_table(RESULTS / "networks.csv", records)
+    write_table(RESULTS / "scales.csv", scales)
 
 
 if __name__ == "__main__":

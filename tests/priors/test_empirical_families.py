@@ -101,6 +101,11 @@ def test_weights_without_tails_have_an_unbounded_interval(law: Any) -> None:
     assert found.low > 30
 
 
+def test_weights_far_from_heavy_tails_exclude_every_degree_of_freedom() -> None:
+    w = np.random.default_rng(0).uniform(-1, 1, 200_000)
+    assert degrees_of_freedom(w) == (math.inf, MAX_DF, math.inf)
+
+
 @pytest.mark.parametrize("unit", [1e-8, 1e6])
 def test_the_unit_of_the_weights_does_not_matter(unit: float) -> None:
     w = weights("StudentT")

@@ -82,7 +82,9 @@ def degrees_of_freedom(w: Weights, *, level: float = 0.95) -> Interval:
     if top - _student_profile(squares, 0.0) > limit and excess(first) > 0:
         high = math.exp(-optimize.brentq(excess, first, middle, xtol=1e-4))
     low = MIN_DF
-    if excess(last) > 0:
+    if excess(middle) > 0:  # so far from heavy tails that even MAX_DF lies outside
+        low = MAX_DF
+    elif excess(last) > 0:
         low = math.exp(-optimize.brentq(excess, middle, last, xtol=1e-4))
     return Interval(1 / best if best > 1 / MAX_DF else math.inf, low, high)
 

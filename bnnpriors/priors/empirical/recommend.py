@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import logsumexp
 
-from ..base import Prior, fan_in
+from ..base import Prior
 from .families import FAMILIES, MAX_DF, Interval, Parameters
 from .spatial import KERNELS, Spatial
 
@@ -126,6 +126,8 @@ def choose(candidates: list[Candidate]) -> Candidate:
 
 def build_prior(name: str, parameters: Parameters, shape: tuple[int, ...], scale: str) -> Prior:
     """The prior object. Its scale is a number, or `fan_in(gain)` with gain = s √fan_in where the tensor has a fan-in."""
+    from bnnpriors.priors import fan_in
+
     family = _family_class(name)
     assert family is not None
     values: dict[str, object] = {key: _rounded(value) for key, value in parameters.items()}
