@@ -292,7 +292,7 @@ def test_the_experiment_is_the_default() -> None:
 
 
 def test_help_of_every_command() -> None:
-    for command in ("sample", "sweep", "evaluate", "report"):
+    for command in ("sample", "sweep", "evaluate", "report", "weights"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

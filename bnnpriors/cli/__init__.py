@@ -1,4 +1,4 @@
-"""The command line: `bnnpriors sample | sweep | evaluate | report`."""
+"""The command line: `bnnpriors sample | sweep | evaluate | report | weights`."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from .build import build_posteriors, check_model_path, fill_features, named_prio
 from .parsers import sample_parser, sweep_parser
 from .runs import RunFolder, write_table
 from .scores import METRICS, score
+from .weights import weights
 
 PARSERS: dict[str, Callable[[], ArgumentParser]] = {"sample": sample_parser, "sweep": sweep_parser}
 HEADS = {"auroc_ood": "ood", "coverage_95": "cover"}
@@ -79,7 +80,7 @@ def report(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
     say(f"Report: {page}")
 
 
-COMMANDS = {"sample": sample, "sweep": sweep, "evaluate": evaluate, "report": report}
+COMMANDS = {"sample": sample, "sweep": sweep, "evaluate": evaluate, "report": report, "weights": weights}
 
 
 def findings(rows: Sequence[dict[str, Any]], kind: str) -> Table:

@@ -37,6 +37,7 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         ("sweep", sweep_parser, "Priors × temperatures: draws, metrics and a report of every posterior."),
         ("evaluate", evaluate_parser, "Judge the draws of run folders or stores on test data."),
         ("report", report_parser, "Write the report of a run folder again."),
+        ("weights", weights_parser, "Fit priors to the weights of trained networks."),
     ):
         commands.add_subcommand(name, add(arguments), help=text)
     return parser
@@ -93,6 +94,39 @@ def report_parser(_: Sequence[str] = ()) -> ArgumentParser:
     )
     parser.add_argument(
         "--output", type=str | None, default=None, help="the page; report.html in the run folder if not given"
+    )
+    return parser
+
+
+def weights_parser(_: Sequence[str] = ()) -> ArgumentParser:
+    """Settings of `bnnpriors weights`."""
+    parser = _parser(
+        "What trained weights say about the prior, layer by layer: tails, correlations, every family on held-out weights, and a "
+        "recommendation. Several checkpoints of one architecture are pooled."
+    )
+    parser.add_argument(
+        "checkpoints", type=str, nargs="+", help="files of plain tensors: .pt or .pth (a state_dict), or .npz"
+    )
+    parser.add_argument("--include", type=str, default="*", help="glob over parameter names")
+    parser.add_argument(
+        "--scale",
+        type=Literal["number", "fan_in"],
+        default="number",
+        help="scales as numbers, or as the rule fan_in with a fitted gain",
+    )
+    parser.add_argument(
+        "--location",
+        type=bool,
+        default=False,
+        help="whether families have a location of their own; 0 otherwise",
+    )
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+    parser.add_argument("--seed", type=int, default=0, help="of the folds and the shuffles")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="a folder for the table, a CSV file, pictures, and the priors as settings for sample and sweep",
     )
     return parser
 

@@ -2,6 +2,7 @@
 
 from .base import Prior, ScaleRule, as_prior, fan_in
 from .distribution import Distribution
+from .empirical import fit
 from .location_scale import Laplace, LocationScale, Normal, StudentT
 from .positive import Gamma, HalfCauchy, HalfNormal
 from .special import Fixed, Improper
@@ -21,4 +22,5 @@ __all__ = [
     "StudentT",
     "as_prior",
     "fan_in",
+    "fit",
 ]
