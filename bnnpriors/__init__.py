@@ -1,6 +1,6 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import datasets, likelihoods, models, priors, samplers
+from . import checks, datasets, likelihoods, models, priors, samplers
 from .cost import estimate
 from .draws import Draws
 from .evaluation import evaluate
@@ -20,6 +20,7 @@ __all__ = [
     "StoreError",
     "__version__",
     "attach",
+    "checks",
     "datasets",
     "estimate",
     "evaluate",
