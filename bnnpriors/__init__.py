@@ -4,6 +4,7 @@ from . import checks, datasets, likelihoods, models, priors, samplers
 from .cost import estimate
 from .draws import Draws
 from .evaluation import evaluate
+from .evaluation.prior_predictive import prior_predictive
 from .module import BayesianModule, attach
 from .posterior import Posterior
 from .run import SamplingError
@@ -26,6 +27,7 @@ __all__ = [
     "evaluate",
     "likelihoods",
     "models",
+    "prior_predictive",
     "priors",
     "sample",
     "samplers",

@@ -186,6 +186,8 @@ def test_what_is_refused() -> None:
         check_prior(P.Normal(torch.zeros(7), 1.0))
     with pytest.raises(ValueError, match="seed -1 given"):
         check_prior(Sound(), seed=-1)
+    with pytest.raises(ValueError, match=r"shape \(3, 0\) given, expected positive lengths"):
+        check_prior(Sound(), shape=(3, 0))
     with pytest.raises(ValueError, match="last dimensions"):
         check_prior(D.MultivariateNormal(torch.zeros(2), torch.eye(2)), shape=(3,))
     report = bp.checks.check_prior(D.Dirichlet(torch.ones(3)), shape=(2, 3))
