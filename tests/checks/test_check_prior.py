@@ -128,13 +128,12 @@ def test_hmc_alone_sees_draws_that_do_not_follow_the_density() -> None:
     assert "≤" in figure
 
 
-def test_a_density_without_draws_is_judged_as_far_as_it_goes() -> None:
-    class DensityAlone(P.Prior):
-        def log_prob(self, w):
-            return -0.5 * w**2 - 0.5 * math.log(2 * math.pi)
+class DensityAlone(P.Prior):
+    def log_prob(self, w):
+        return -0.5 * w**2 - 0.5 * math.log(2 * math.pi)
 
-    globals()["DensityAlone"] = DensityAlone
-    DensityAlone.__qualname__ = "DensityAlone"
+
+def test_a_density_without_draws_is_judged_as_far_as_it_goes() -> None:
     report = check_prior(DensityAlone())
     report.raise_if_failed()
     assert report["normalisation"].holds
