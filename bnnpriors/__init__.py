@@ -1,9 +1,10 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import datasets, likelihoods, models, priors, samplers
+from . import checks, datasets, likelihoods, models, priors, samplers
 from .cost import estimate
 from .draws import Draws
 from .evaluation import evaluate
+from .evaluation.prior_predictive import prior_predictive
 from .module import BayesianModule, attach
 from .posterior import Posterior
 from .run import SamplingError
@@ -20,11 +21,13 @@ __all__ = [
     "StoreError",
     "__version__",
     "attach",
+    "checks",
     "datasets",
     "estimate",
     "evaluate",
     "likelihoods",
     "models",
+    "prior_predictive",
     "priors",
     "sample",
     "samplers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -291,8 +292,26 @@ def test_the_experiment_is_the_default() -> None:
     )
 
 
+def test_a_prior_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "checked.py").write_text(
+        OWN
+        + "class Right(bp.priors.Normal):\n    def __init__(self, scale: float):\n        super().__init__(0.0, scale)\n"
+    )
+    assert main(["check", "--prior", "checked.Right", "--prior.scale", "0.1", "--shape", "[2, 2]"]) == 0
+    assert "on a tensor of shape (2, 2): 13 hold, 0 fail" in capsys.readouterr().out
+    assert main(["check", "--prior", "checked.Prior"]) == 1  # its density is not normalised
+    assert re.search(r"\nnormalisation +FAILS +integral", capsys.readouterr().out)
+    assert main(["check"]) == 2
+    assert "required" in capsys.readouterr().err
+    assert main(["check", "--prior", "bnnpriors.priors.Normal", "--shape=[-1]"]) == 2
+    assert "shape (-1,) given, expected positive lengths" in capsys.readouterr().err
+
+
 def test_help_of_every_command() -> None:
-    for command in ("sample", "sweep", "evaluate", "report", "weights"):
+    for command in ("sample", "sweep", "evaluate", "report", "weights", "check"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

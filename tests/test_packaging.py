@@ -6,6 +6,7 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -103,4 +104,6 @@ def test_the_examples_in_the_documents_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(document, "python"))
-    exec(compile(code, str(document), "exec"), {"__name__": "example"})
+    module = ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)  # where pickle looks for the classes of an example
+    exec(compile(code, str(document), "exec"), module.__dict__)

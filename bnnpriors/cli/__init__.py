@@ -1,4 +1,4 @@
-"""The command line: `bnnpriors sample | sweep | evaluate | report | weights`."""
+"""The command line: `bnnpriors sample | sweep | evaluate | report | weights | check`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ CONTINUE = 130  # the exit code of a shell command stopped by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 for a run that failed, 2 for unfit settings, 130 where it was stopped."""
+    """Run one command.
+
+    Returns the exit code: 0, 1 for a run or a check that failed, 2 for unfit settings, 130 where it was stopped.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     from argparse import ArgumentError
 
@@ -22,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser(given)
         config = parser.parse_args(given)
-        COMMANDS[config.subcommand](parser, config, given)
+        code = COMMANDS[config.subcommand](parser, config, given)
     except (RuntimeError, OSError, MemoryError) as error:
         return _fail(name, error, 1)
     except (ArgumentError, ValueError, TypeError) as error:
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the draws up to the last checkpoint are kept", file=sys.stderr)
         return CONTINUE
-    return 0
+    return code or 0
 
 
 def _fail(name: str, error: BaseException, code: int) -> int:

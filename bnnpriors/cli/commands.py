@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import sampling
+from ..checks import check_prior
 from ..cost import estimate
 from ..datasets import Dataset
 from ..draws import Draws
@@ -80,7 +81,25 @@ def report(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
     say(f"Report: {page}")
 
 
-COMMANDS = {"sample": sample, "sweep": sweep, "evaluate": evaluate, "report": report, "weights": weights}
+def check(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> int:
+    """Test a prior and print the report. Returns the exit code: 1 if a check fails."""
+    settings = parser.instantiate(config).check
+    found = check_prior(
+        settings.prior, None if settings.shape is None else tuple(settings.shape), settings.seed
+    )
+    say(str(found))
+    return 0 if found.passed else 1
+
+
+Command = Callable[[ArgumentParser, Namespace, Sequence[str]], int | None]
+COMMANDS: dict[str, Command] = {
+    "sample": sample,
+    "sweep": sweep,
+    "evaluate": evaluate,
+    "report": report,
+    "weights": weights,
+    "check": check,
+}
 
 
 def findings(rows: Sequence[dict[str, Any]], kind: str) -> Table:

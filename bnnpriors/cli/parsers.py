@@ -38,6 +38,7 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         ("evaluate", evaluate_parser, "Judge the draws of run folders or stores on test data."),
         ("report", report_parser, "Write the report of a run folder again."),
         ("weights", weights_parser, "Fit priors to the weights of trained networks."),
+        ("check", check_parser, "Test a prior, such as one of your own."),
     ):
         commands.add_subcommand(name, add(arguments), help=text)
     return parser
@@ -128,6 +129,28 @@ def weights_parser(_: Sequence[str] = ()) -> ArgumentParser:
         default=None,
         help="a folder for the table, a CSV file, pictures, and the priors as settings for sample and sweep",
     )
+    return parser
+
+
+def check_parser(_: Sequence[str] = ()) -> ArgumentParser:
+    """Settings of `bnnpriors check`."""
+    parser = _parser(
+        "Test a prior: its density, draws, gradient, shapes, copies and seeds, and that HMC returns it. "
+        "The exit status is 1 if it fails."
+    )
+    parser.add_argument(
+        "--prior",
+        type=Prior | Distribution,
+        required=True,
+        help="class path of a prior, and its arguments as --prior.<name>",
+    )
+    parser.add_argument(
+        "--shape",
+        type=list[int] | None,
+        default=None,
+        help="of the parameter; a small one that fits if not given",
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the test's random numbers")
     return parser
 
 

@@ -8,6 +8,7 @@ from .chains import Convergence, convergence
 from .diagnostics import Diagnostics, summary
 from .metrics import evaluate
 from .predictive import Predictive
+from .prior_predictive import PriorPredictive, inputs_between
 from .sampled import SamplePredictive
 from .temperatures import kinetic_temperature_interval
 
@@ -15,9 +16,11 @@ __all__ = [
     "Convergence",
     "Diagnostics",
     "Predictive",
+    "PriorPredictive",
     "SamplePredictive",
     "convergence",
     "evaluate",
+    "inputs_between",
     "kinetic_temperature_interval",
     "summary",
 ]
