@@ -34,6 +34,7 @@ BLOCK_BYTES = 256 * 2**20
 MEASURE_ABOVE = 15.0
 COMPILE_ABOVE = 45.0
 CHUNK = 8
+BARRIERS = 1.2  # the best of a few timings flatters operations whose threads wait for one another: another process stops them
 
 
 def default_plan(
@@ -72,13 +73,14 @@ def choose_plan(
     if figures.is_new and not _worth_measuring(posterior, theta, plan, evaluations):
         return plan
     sizes = [chunk_size] if chunk_size is not None else sorted({1, min(CHUNK, chains), chains})
-    counts = sorted({1, _threads(posterior, chains)})
+    threads = _threads(posterior, chains)
+    counts = [threads] if compile else sorted({1, threads})
     pairs = [(size, count) for count in counts for size in sizes]
     candidates = list(dict.fromkeys(_plan(posterior, chains, *pair, bool(compile)) for pair in pairs))
-    plan = min(candidates, key=figures.seconds)
+    plan = min(candidates, key=lambda p: figures.seconds(p) * (BARRIERS if p.workers < threads else 1.0))
     slow = figures.seconds(plan) * evaluations
     if compile is None and slow > COMPILE_ABOVE:
-        fast = _plan(posterior, chains, plan.chunk_size, counts[-1], True)
+        fast = _plan(posterior, chains, plan.chunk_size, threads, True)
         try:
             gain = slow - figures.seconds(fast) * evaluations
         except RuntimeError as error:

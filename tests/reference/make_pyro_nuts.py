@@ -13,7 +13,7 @@ from pyro.infer import MCMC, NUTS
 
 import bnnpriors as bp
 
-NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS, THIN = 200, 400, 3, 1
+NUM_WARMUP, NUM_SAMPLES, NUM_CHAINS, THIN = 500, 2000, 4, 4
 
 
 def problem() -> tuple[bp.BayesianModule, bp.likelihoods.Gaussian, torch.Tensor, torch.Tensor, torch.Tensor]:
