@@ -1,9 +1,14 @@
 """Priors: what a weight may be."""
 
 from .base import Prior, as_prior
+from .constrained import Dirichlet, LKJCholesky
+from .correlated import CorrelatedNormal, CorrelatedStudentT
 from .distribution import Distribution
 from .heavy_tailed import Cauchy, GeneralizedNormal, StudentT
+from .horseshoe import Horseshoe, RegularizedHorseshoe
 from .location_scale import Laplace, LocationScale, Logistic, Normal
+from .matrix_normal import MatrixNormal
+from .mixture import Mixture, ScaleMixture
 from .positive import Gamma, HalfCauchy, HalfNormal, InverseGamma, LogNormal
 from .rules import ScaleRule, fan_in, fan_out, mup
 from .special import Fixed, Improper
@@ -11,20 +16,29 @@ from .uniform import Uniform
 
 __all__ = [
     "Cauchy",
+    "CorrelatedNormal",
+    "CorrelatedStudentT",
+    "Dirichlet",
     "Distribution",
     "Fixed",
     "Gamma",
     "GeneralizedNormal",
     "HalfCauchy",
     "HalfNormal",
+    "Horseshoe",
     "Improper",
     "InverseGamma",
+    "LKJCholesky",
     "Laplace",
     "LocationScale",
     "LogNormal",
     "Logistic",
+    "MatrixNormal",
+    "Mixture",
     "Normal",
     "Prior",
+    "RegularizedHorseshoe",
+    "ScaleMixture",
     "ScaleRule",
     "StudentT",
     "Uniform",
