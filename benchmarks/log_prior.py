@@ -93,7 +93,9 @@ def seconds(call: Callable[[bool], None], gradient: bool) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--compile", action="store_true", help="compile the programs, as long runs do")
     parser.add_argument("--repeats", type=int, default=4, help="repetitions")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
@@ -101,7 +103,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     normal, _ = program("Normal", options.compile)
-    print("| prior | latents | value, ms | × Normal | value and gradient, ms | × Normal |\n|---|--:|--:|--:|--:|--:|")
+    print(
+        "| prior | latents | value, ms | × Normal | value and gradient, ms | × Normal |\n|---|--:|--:|--:|--:|--:|"
+    )
     for name in options.only:
         call, latents = program(name, options.compile)
         row = [name, f"{latents:,}"]

@@ -84,9 +84,7 @@ class CorrelatedNormal(Prior):
 
     def parameter_shape(self, name: str, grid: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
         """The grid. Raises ValueError where what belongs to a whole filter would differ between its taps."""
-        if (name != "scale" and len(grid) not in (0, len(shape))) or (
-            name != "scale" and math.prod(grid[2:]) > 1
-        ):
+        if name != "scale" and (len(grid) not in (0, len(shape)) or math.prod(grid[2:]) > 1):
             raise ValueError(
                 f"{type(self).__name__}: {name} of shape {grid} given, expected one number a filter at most; "
                 "use .per('filter')"

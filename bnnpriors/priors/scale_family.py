@@ -32,15 +32,19 @@ class ScaleFamily(Prior):
 
     def from_standard(self, z: Tensor) -> Tensor:
         """w = scale · z."""
-        return self._unit(z) * z
+        unit = self._unit(z)
+        return z if _is_number(unit, 1) else unit * z
 
     def to_standard(self, w: Tensor) -> Tensor:
         """z = w / scale."""
-        return w / self._unit(w)
+        unit = self._unit(w)
+        return w if _is_number(unit, 1) else w / unit
 
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Elementwise log p₀(z) − log scale."""
-        return self._standard_log_prob(self.to_standard(w)) - log(self._unit(w))
+        standard = self._standard_log_prob(self.to_standard(w))
+        log_unit = log(self._unit(w))
+        return standard if _is_number(log_unit, 0) else standard - log_unit
 
     def sample(
         self,
@@ -76,6 +80,10 @@ class ScaleFamily(Prior):
     def _standard_moments(self) -> tuple[float | Tensor, float | Tensor]:
         """E[z] and E[z²]."""
         raise NotImplementedError
+
+
+def _is_number(value: float | Tensor, number: float) -> bool:
+    return isinstance(value, (int, float)) and value == number
 
 
 def _difference(square: float | Tensor, mean: float | Tensor) -> float | Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints
 
 from .base import Prior, draw, resolve, substitute
+from .distribution import Distribution
 from .hierarchy import Place, Shape, check_broadcasts
 from .special import Improper
 
@@ -192,11 +194,25 @@ def _check_same(child: Site, hyper: Prior, shape: Shape) -> None:
             f"the hyperparameter {child.name} has shape {shape} here and {child.shape} in another prior, expected the same "
             "number of parts wherever it is shared; share it by tensors of the same size, or leave out per()"
         )
-    if repr(child.prior) != repr(hyper):
+    if not _same(child.prior, substitute(hyper, {"extent": child.prior.extent})):
         raise ValueError(
             f"the hyperparameter {child.name} has the prior {hyper!r} here and {child.prior!r} in another prior, expected one "
             "prior wherever it is shared (a rule such as fan_in gives each tensor its own number)"
         )
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Prior) and not isinstance(one, Distribution):
+        return type(one) is type(other) and _same(_fields(one), _fields(other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(one is other or repr(one) == repr(other))
+
+
+def _fields(prior: Prior) -> dict[str, Any]:
+    return {"extent": prior.extent, "shared_as": prior.shared_as} | vars(prior)
 
 
 def _total(log_density: Tensor) -> Tensor:
