@@ -85,7 +85,8 @@ def check_broadcast(owner: Prior, shape: tuple[int, ...]) -> None:
 
 def check_support(where: str, prior: Prior) -> None:
     """Raise ValueError where a prior on a positive quantity has mass on negative numbers."""
-    if not bool(torch.as_tensor(prior.support.check(torch.tensor(-1.0))).all()):
+    negative = (-1e6, -1e3, -10.0, -1.0, -0.1, -1e-3, -1e-6)
+    if not any(bool(torch.as_tensor(prior.support.check(torch.tensor(x))).all()) for x in negative):
         return
     raise ValueError(
         f"{where} has the prior {prior!r}, which allows negative values; use one on positive numbers, such as "

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from .base import Prior
+from .base import Parameter, Prior
 from .rules import ScaleRule, UserRule
 
 
@@ -25,7 +25,7 @@ class Uniform(Prior):
             finite, or not in order.
     """
 
-    def __init__(self, low: float | ScaleRule | None = None, high: float | ScaleRule = 1.0) -> None:
+    def __init__(self, low: Parameter | None = None, high: Parameter = 1.0) -> None:
         self.low = _bound("low", low)
         self.high = _bound("high", high)
         if not isinstance(self.low, ScaleRule) and not isinstance(self.high, ScaleRule):
