@@ -36,7 +36,7 @@ class Horseshoe(Normal):
 class RegularizedHorseshoe(Normal):
     """Regularised horseshoe (Piironen & Vehtari 2017, 1707.01694, eq. 2.8): w = τ λ̃ z with λ̃² = c²λ²/(c² + τ²λ²), z ~ N(0, 1),
     λ ~ C⁺(0, 1), τ ~ C⁺(0, global_scale), c² ~ InverseGamma(ν/2, νs²/2): large weights follow a t slab of ν degrees of freedom
-    and scale s. Variance s²ν/(ν−2) · E[τ/(τ + c)] for ν > 2.
+    and scale s. Variance E[c²τ/(τ + c)], finite for ν > 2.
 
     The hyperparameter `local` is τλ, `local.scale` is τ and `slab` is c². A guess of p₀ relevant weights of D gives
     global_scale = p₀/(D − p₀) · σ/√N (eq. 3.12, σ the noise scale).
