@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .base import Parameter, Prior
-from .parameters import check_broadcast, check_parameter, log_gamma, value_of
+from .parameters import check_broadcast, check_parameter, log_gamma, tensor_of, value_of
 
 
 class Dirichlet(Prior):
@@ -62,11 +62,7 @@ class Dirichlet(Prior):
         return self.concentration / self.concentration.sum(-1, keepdim=True)
 
     def _alpha(self, like: Tensor) -> Tensor:
-        return (
-            torch.as_tensor(value_of(self.concentration, self, "concentration", like))
-            .to(like)
-            .expand(like.shape)
-        )
+        return tensor_of(self.concentration, self, "concentration", like).expand(like.shape)
 
 
 class LKJCholesky(Prior):
@@ -109,7 +105,7 @@ class LKJCholesky(Prior):
     ) -> Tensor:
         """The onion method: row k has squared length Beta((k−1)/2, η + (n−k)/2) off the diagonal, in a uniform direction."""
         like = torch.empty(shape, dtype=dtype, device=device or (generator.device if generator else None))
-        eta = torch.as_tensor(value_of(self.concentration, self, "concentration", like)).to(like)
+        eta = tensor_of(self.concentration, self, "concentration", like)
         size = shape[-1]
         before = torch.arange(1, size, dtype=like.dtype, device=like.device)
         lead = (*shape[:-2], size - 1)

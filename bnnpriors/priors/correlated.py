@@ -11,7 +11,7 @@ from torch import Tensor
 from .base import Parameter, Prior
 from .heavy_tailed import check_finite_variance, student_moments
 from .location_scale import Normal
-from .parameters import check_broadcast, check_parameter, log, log_gamma, moments, value_of
+from .parameters import check_broadcast, check_parameter, log, log_gamma, moments, tensor_of, value_of
 from .taps import KERNELS, Kernel, apply_to_taps, per_filter, tap_covariance
 
 
@@ -119,10 +119,10 @@ class CorrelatedNormal(Prior):
         """Log density of each filter: log p₀(z) − log det L − Σ log scale over its taps."""
         factor = self._factor(w)
         log_scale = log(self._unit(w))
-        if isinstance(log_scale, Tensor):
+        if isinstance(log_scale, Tensor) and log_scale.ndim:
             spread = log_scale.expand(w.shape).flatten(2).sum(-1)
         else:
-            spread = torch.full((), math.prod(w.shape[2:]) * log_scale, dtype=w.dtype, device=w.device)
+            spread = math.prod(w.shape[2:]) * torch.as_tensor(log_scale, dtype=w.dtype, device=w.device)
         half_log_det = torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1).to(w.dtype)
         return self._standard_log_prob(self._whiten(factor, w)) - (half_log_det + spread)
 
@@ -160,7 +160,10 @@ class CorrelatedNormal(Prior):
     def _whiten(self, factor: Tensor, w: Tensor) -> Tensor:
         identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
         inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-        return apply_to_taps(inverse, w / self._unit(w))
+        unit = self._unit(w)
+        if isinstance(unit, Tensor) and unit.ndim:
+            return apply_to_taps(inverse, w / unit)
+        return apply_to_taps(inverse / unit, w)  # a division of the small matrix instead of the large tensor
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         flat = z.flatten(2)
@@ -237,6 +240,6 @@ class _SphericalT(Prior):
     ) -> Tensor:
         z = torch.empty(shape, dtype=dtype, device=device or (generator.device if generator else None))
         filters = (*shape[:2], *(1 for _ in shape[2:]))
-        df = torch.as_tensor(value_of(self.df, self, "df", z)).to(z).expand(filters)
+        df = tensor_of(self.df, self, "df", z).expand(filters)
         chi2 = 2.0 * torch._standard_gamma((0.5 * df).contiguous(), generator=generator)
         return z.normal_(generator=generator) * torch.sqrt(df / chi2)

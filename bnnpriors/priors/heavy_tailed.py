@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .base import Parameter, Prior
 from .location_scale import LocationScale, random_sign
-from .parameters import check_parameter, log, log_gamma, value_of
+from .parameters import check_parameter, log, log_gamma, tensor_of, value_of
 
 
 class Cauchy(LocationScale):
@@ -55,7 +55,7 @@ class StudentT(LocationScale):
         return constant - half * torch.log1p(z * z / df)
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        df = torch.as_tensor(value_of(self.df, self, "df", empty), dtype=empty.dtype, device=empty.device)
+        df = tensor_of(self.df, self, "df", empty)
         chi2 = 2.0 * torch._standard_gamma((0.5 * df).expand(empty.shape).contiguous(), generator=generator)
         return empty.normal_(generator=generator) * torch.sqrt(df / chi2)
 
@@ -90,11 +90,14 @@ class GeneralizedNormal(LocationScale):
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         beta = value_of(self.beta, self, "beta", z)
-        power = z.abs().clamp_min(torch.finfo(z.dtype).tiny) ** beta  # the gradient at z = 0 stays finite
+        log_distance = (
+            z.abs().clamp_min(torch.finfo(z.dtype).tiny).log()
+        )  # the gradient at z = 0 stays finite
+        power = torch.exp(beta * log_distance)  # its gradient needs no second power
         return log(beta) - math.log(2) - log_gamma(1 / beta) - power
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        beta = torch.as_tensor(value_of(self.beta, self, "beta", empty)).to(empty)
+        beta = tensor_of(self.beta, self, "beta", empty)
         gamma = torch._standard_gamma((1 / beta).expand(empty.shape).contiguous(), generator=generator)
         return gamma ** (1 / beta) * random_sign(empty, generator)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .base import Parameter, Prior, as_prior
 from .hierarchy import check_extent
 from .location_scale import Normal
-from .parameters import value_of
+from .parameters import tensor_of
 from .positive import HalfCauchy, InverseGamma
 
 
@@ -98,8 +98,8 @@ class RegularizedHorseshoe(Normal):
         return float(slab_variance * (weights @ (tau / (tau + c)) @ weights))
 
     def _unit(self, like: Tensor) -> Tensor:
-        local = torch.as_tensor(value_of(self.local, self, "local", like)).to(like)
-        c = torch.as_tensor(value_of(self.slab, self, "slab", like)).to(like).sqrt()
+        local = tensor_of(self.local, self, "local", like)
+        c = tensor_of(self.slab, self, "slab", like).sqrt()
         return c * local / torch.hypot(c, local)
 
 

@@ -12,6 +12,9 @@ from .base import Parameter, Prior, substitute
 from .parameters import check_parameter, moments, value_of
 from .scale_family import ScaleFamily
 
+SOFTPLUS_THRESHOLD = 40.0
+"""Where log(1 + e^x) is x to double precision; torch's own 20 is not that far out."""
+
 
 class LocationScale(ScaleFamily):
     """Density p(w) = p₀((w − loc)/scale) / scale of a family with symmetric standard density p₀.
@@ -115,7 +118,7 @@ class Logistic(LocationScale):
     """Logistic: log p(w) = −z − 2 log(1 + e^(−z)) − log scale. Variance scale² π²/3."""
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
-        return -z - 2.0 * softplus(-z)
+        return -z - 2.0 * softplus(-z, threshold=SOFTPLUS_THRESHOLD)
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
         other = torch.empty_like(empty).exponential_(generator=generator).log()

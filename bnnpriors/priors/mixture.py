@@ -94,7 +94,7 @@ class Mixture(Prior):
                 f"{tuple(w.shape)}, expected elementwise ones; selection='tensor' takes others"
             )
         log_weights = self._weights(w).log()
-        return reduce(torch.logaddexp, [value + log_weights[..., k] for k, value in enumerate(each)])
+        return _log_sum_exp([value + log_weights[..., k] for k, value in enumerate(each)])
 
     def sample(
         self,
@@ -158,6 +158,31 @@ class ScaleMixture(Mixture):
         self, scales: Sequence[Parameter], weights: Weights | None = None, *, selection: str = "weight"
     ) -> None:
         super().__init__([Normal(0.0, scale) for scale in scales], weights, selection=selection)
+
+    def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "..."]:
+        """Log density, as for `Mixture`.
+
+        Where the scales are numbers, with the largest s₀: −w²/(2s₀²) + log Σ_k π_k/(s_k √(2π)) exp(−w²/2 · (1/s_k² − 1/s₀²)).
+        """
+        scales = [vars(component)["scale"] for component in self.components]
+        if self.selection == "tensor" or not all(isinstance(scale, (int, float)) for scale in scales):
+            return super().log_prob(w)
+        half, weights, widest = 0.5 * w * w, self._weights(w), max(scales)
+        total: float | Tensor = 0.0
+        for k, scale in enumerate(scales):
+            factor = weights[..., k] / (scale * math.sqrt(2 * math.pi))
+            excess = scale**-2 - widest**-2
+            total = total + (factor if scale == widest else factor * torch.exp(-excess * half))
+        return torch.as_tensor(total).log() - half / widest**2
+
+
+def _log_sum_exp(terms: list[Tensor]) -> Tensor:
+    """log Σ_k e^(term_k); faster than `torch.logaddexp` on a CPU, and without a copy of the terms as `torch.logsumexp` needs."""
+    largest = reduce(torch.maximum, [term.detach() for term in terms])
+    largest = largest.clamp_min(torch.finfo(largest.dtype).min)
+    total = sum((term - largest).exp() for term in terms)
+    assert isinstance(total, Tensor)
+    return largest + total.log()
 
 
 class _Lead(Prior):

@@ -24,6 +24,11 @@ def value_of(parameter: Parameter, owner: Prior, name: str, w: Tensor) -> float 
     return parameter if isinstance(parameter, (int, float)) else parameter(tuple(w.shape))
 
 
+def tensor_of(parameter: Parameter, owner: Prior, name: str, like: Tensor) -> Tensor:
+    """`value_of` as a tensor of the dtype and device of `like`."""
+    return torch.as_tensor(value_of(parameter, owner, name, like), dtype=like.dtype, device=like.device)
+
+
 def moments(parameter: Parameter, owner: Prior, name: str) -> tuple[float | Tensor, float | Tensor]:
     """E[p] and E[p²] of a parameter of a prior: its value and square, or the moments of the prior on it."""
     if isinstance(parameter, Prior):

@@ -11,8 +11,8 @@ from torch.distributions import constraints
 
 from .base import Parameter, Prior, substitute
 from .location_scale import Normal
-from .parameters import check_broadcast, check_parameter, log_gamma, moments, value_of
-from .scale_family import ScaleFamily
+from .parameters import check_broadcast, check_parameter, log_gamma, moments, tensor_of, value_of
+from .scale_family import ScaleFamily, central_square
 
 
 class HalfNormal(ScaleFamily):
@@ -87,7 +87,7 @@ class Gamma(ScaleFamily):
         return (alpha - 1) * z.log() - z - log_gamma(alpha)
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        alpha = torch.as_tensor(value_of(self.concentration, self, "concentration", empty)).to(empty)
+        alpha = tensor_of(self.concentration, self, "concentration", empty)
         return torch._standard_gamma(alpha.expand(empty.shape).contiguous(), generator=generator)
 
 
@@ -121,11 +121,7 @@ class InverseGamma(ScaleFamily):
 
     def variance(self) -> float | Tensor:
         """E[β²]/((α−1)(α−2)) − E[s]², infinite for α ≤ 2."""
-        first, second = self._powers()
-        mean, square = moments(self.rate, self, "rate")
-        total = torch.as_tensor(square * second)
-        value = torch.where(total.isinf(), total, total - (mean * first) ** 2)
-        return value if isinstance(square * second, Tensor) else float(value)
+        return central_square(moments(self.rate, self, "rate")[1] * self._powers()[1], self.mean())
 
     def _powers(self) -> tuple[float | Tensor, float | Tensor]:
         alpha = torch.as_tensor(_fixed(self, "concentration"), dtype=torch.float64)
@@ -141,7 +137,7 @@ class InverseGamma(ScaleFamily):
         return -(alpha + 1) * z.log() - 1 / z - log_gamma(alpha)
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        alpha = torch.as_tensor(value_of(self.concentration, self, "concentration", empty)).to(empty)
+        alpha = tensor_of(self.concentration, self, "concentration", empty)
         return 1 / torch._standard_gamma(alpha.expand(empty.shape).contiguous(), generator=generator)
 
 

@@ -65,7 +65,7 @@ class ScaleFamily(Prior):
     def variance(self) -> float | Tensor:
         """E[scale²] E[z²] − E[w]²; infinite where a moment is."""
         square = moments(self.scale, self, "scale")[1] * self._standard_moments()[1]
-        return _difference(square, self.mean())
+        return central_square(square, self.mean())
 
     def _unit(self, like: Tensor) -> float | Tensor:
         """What z is multiplied by, on the dtype and device of `like`."""
@@ -86,7 +86,7 @@ def _is_number(value: float | Tensor, number: float) -> bool:
     return isinstance(value, (int, float)) and value == number
 
 
-def _difference(square: float | Tensor, mean: float | Tensor) -> float | Tensor:
+def central_square(square: float | Tensor, mean: float | Tensor) -> float | Tensor:
     """E[w²] − E[w]², infinite where E[w²] is."""
     if isinstance(square, Tensor) or isinstance(mean, Tensor):
         square = torch.as_tensor(square)

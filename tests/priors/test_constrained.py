@@ -16,7 +16,7 @@ ALARM = 1e-6  # false-alarm rate of each Kolmogorov-Smirnov test below
 def test_dirichlet_density_is_scipys(alpha: float | torch.Tensor) -> None:
     prior = P.Dirichlet(alpha)
     draws = prior.sample((5, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    numbers = torch.as_tensor(alpha).double().expand(4).numpy()
+    numbers = torch.as_tensor(alpha, dtype=torch.float64).expand(4).numpy()
     expected = [scipy.stats.dirichlet(numbers).logpdf(row.numpy()) for row in draws]
     torch.testing.assert_close(prior.log_prob(draws), torch.tensor(expected).double(), rtol=1e-10, atol=1e-10)
 

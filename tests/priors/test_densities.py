@@ -55,7 +55,7 @@ FAMILIES: dict[str, tuple[Callable[..., P.Prior], dict[str, float], Callable[...
     "half_cauchy": (P.HalfCauchy, {"scale": 0.7}, lambda scale: scipy.stats.halfcauchy(scale=scale)),
     "gamma": (P.Gamma, {"concentration": 2.5, "rate": 1.5}, _gamma),
     "small_gamma": (P.Gamma, {"concentration": 0.4, "rate": 3.0}, _gamma),
-    "inverse_gamma": (P.InverseGamma, {"concentration": 2.5, "rate": 1.5}, _inverse_gamma),
+    "inverse_gamma": (P.InverseGamma, {"concentration": 2.7, "rate": 1.3}, _inverse_gamma),
     "log_normal": (P.LogNormal, {"loc": -0.3, "scale": 0.7}, _log_normal),
 }
 SPREAD = torch.tensor([0.5, 1.0, 2.5], dtype=torch.float64)
