@@ -62,13 +62,11 @@ class CorrelatedNormal(Prior):
                 f"{name}: a tensor of shape {tuple(shape)} given, expected convolution weights [out, in, *taps]; other layers "
                 "have no taps to correlate (MatrixNormal correlates inputs)"
             )
-        if isinstance(self.scale, Tensor):
-            check_broadcast(Normal(0.0, self.scale), shape)
+        check_broadcast(self, shape, ("scale", "lengthscale", "df"))
         for field in ("lengthscale", "df"):
             value = getattr(self, field, None)
             if isinstance(value, Tensor) and value.ndim:
                 self.parameter_shape(field, tuple(value.shape), shape)
-                check_broadcast(Normal(0.0, value), shape)
         if isinstance(self.lengthscale, Prior):
             return
         matrix, taps = self.covariance(shape[2:]), math.prod(shape[2:])

@@ -53,8 +53,7 @@ class MatrixNormal(Prior):
         """Raise ValueError unless the tensor is [out, in, ...] and the covariances fit it."""
         if len(shape) < 2:
             raise ValueError(f"MatrixNormal: a tensor of shape {tuple(shape)} given, expected [out, in, ...]")
-        if isinstance(self.scale, Tensor):
-            check_broadcast(Normal(0.0, self.scale), shape)
+        check_broadcast(self, shape, ("scale",))
         for name, factor in (("columns", self.columns), ("rows", self.rows)):
             expected = self.parameter_shape(name, (), shape)
             if isinstance(factor, Tensor) and tuple(factor.shape) != expected:

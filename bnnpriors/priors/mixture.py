@@ -13,8 +13,8 @@ from torch.distributions import constraints
 
 from .base import Parameter, Prior, as_prior, draw
 from .constrained import Dirichlet
+from .hierarchy import broadcasts
 from .location_scale import Normal
-from .parameters import check_broadcast
 
 Weights = Sequence[float] | Tensor | Prior | torch.distributions.Distribution
 
@@ -69,8 +69,11 @@ class Mixture(Prior):
         """Raise ValueError where a component does not fit the shape."""
         for component in self.components:
             component.check_shape(shape)
-        if isinstance(self.weights, Tensor) and self.weights.ndim > 1:
-            check_broadcast(_Lead(self.weights[..., 0]), shape)
+        if isinstance(self.weights, Tensor) and not broadcasts(tuple(self.weights.shape[:-1]), shape):
+            raise ValueError(
+                f"Mixture: weights of shape {tuple(self.weights.shape)} given, expected one set of weights or dimensions that "
+                f"broadcast to the parameter's {tuple(shape)} before the last"
+            )
 
     def parameter_shape(self, name: str, grid: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
         """[..., K] for the weights; a component's own for its parameters."""
@@ -183,11 +186,6 @@ def _log_sum_exp(terms: list[Tensor]) -> Tensor:
     total = sum((term - largest).exp() for term in terms)
     assert isinstance(total, Tensor)
     return largest + total.log()
-
-
-class _Lead(Prior):
-    def __init__(self, weights: Tensor) -> None:
-        self.weights = weights
 
 
 def _probabilities(given: Weights | None, count: int) -> Tensor | Prior:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -78,9 +79,10 @@ def check_parameter(owner: Prior, name: str, *, positive: bool = True) -> None:
         )
 
 
-def check_broadcast(owner: Prior, shape: tuple[int, ...]) -> None:
-    """Raise ValueError if a tensor among the parameters does not broadcast to `shape`."""
-    for name, value in vars(owner).items():
+def check_broadcast(owner: Prior, shape: tuple[int, ...], names: Sequence[str] | None = None) -> None:
+    """Raise ValueError if a tensor among the parameters, or those of `names`, does not broadcast to `shape`."""
+    for name in vars(owner) if names is None else names:
+        value = getattr(owner, name, None)
         if isinstance(value, Tensor) and not broadcasts(tuple(value.shape), tuple(shape)):
             raise ValueError(
                 f"{type(owner).__name__}: {name} of shape {tuple(value.shape)} given, expected a number or a tensor that "

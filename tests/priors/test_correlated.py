@@ -186,6 +186,11 @@ def test_what_does_not_fit_is_refused() -> None:
         Site("w", P.CorrelatedNormal(1.0, torch.eye(9)), (4, 3, 2, 2))
     with pytest.raises(ValueError, match="expected a symmetric positive definite"):
         Site("w", P.CorrelatedNormal(1.0, torch.ones(4, 4) - 2 * torch.eye(4)), (4, 3, 2, 2))
+    for wide in (P.CorrelatedNormal(torch.ones(5, 1, 1, 1)), P.MatrixNormal(torch.ones(5, 1, 1, 1))):
+        with pytest.raises(
+            ValueError, match=r"Normal: scale of shape \(5, 1, 1, 1\) given, expected a number or"
+        ):
+            Site("w", wide, (4, 3, 2, 2))
     with pytest.raises(ValueError, match=r"lengthscale of shape \(4, 3, 2, 2\) given.*per\('filter'\)"):
         Site("w", P.CorrelatedNormal(1.0, "rbf", P.Gamma().per("weight")), (4, 3, 2, 2))
     with pytest.raises(ValueError, match=r"columns of shape \(5, 5\) given, expected \(6, 6\)"):

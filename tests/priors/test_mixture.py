@@ -176,5 +176,7 @@ def test_what_does_not_fit_is_refused() -> None:
         Site("w", P.Mixture(normals, P.Dirichlet().per("output"), selection="tensor"), (3, 2))
     with pytest.raises(ValueError, match="expected elementwise ones"):
         P.Mixture([P.Normal(), P.CorrelatedNormal()]).log_prob(torch.zeros(2, 2, 3, 3))
+    with pytest.raises(ValueError, match=r"weights of shape \(5, 1, 2\) given, expected one set"):
+        Site("w", P.Mixture(normals, torch.full((5, 1, 2), 0.5)), (3, 2))
     with pytest.raises(TypeError, match="weights have a prior"):
         P.Mixture(normals, P.Dirichlet()).log_prob(W)
