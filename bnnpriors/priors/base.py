@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Union
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Transform, biject_to, constraints
 
 from .hierarchy import check_extent
 from .rules import ScaleRule
@@ -49,6 +49,11 @@ class Prior:
     centred: bool = True
     extent: str = "tensor"
     shared_as: str | None = None
+
+    @property
+    def bijection(self) -> Transform:
+        """The map from unconstrained latents to the support: torch's own."""
+        return biject_to(self.support)
 
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "..."]:
         """Log density of `w`, elementwise or already reduced over any of its dimensions."""

@@ -7,7 +7,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import CorrCholeskyTransform, Transform, constraints
+from torch.nn.functional import pad, softplus
 
 from .base import Parameter, Prior
 from .parameters import check_broadcast, check_parameter, log_gamma, tensor_of, value_of
@@ -79,6 +80,11 @@ class LKJCholesky(Prior):
         self.concentration = concentration
         check_parameter(self, "concentration")
 
+    @property
+    def bijection(self) -> Transform:
+        """torch's own map, in operations that compile."""
+        return _CorrCholesky()
+
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless the last two dimensions are equal, and the concentration one number."""
         if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] < 2:
@@ -127,3 +133,25 @@ class LKJCholesky(Prior):
             end = eta + 0.5 * (size - 1 - row)
             total = total + 0.5 * row * math.log(math.pi) + log_gamma(end) - log_gamma(end + 0.5 * row)
         return total
+
+
+class _CorrCholesky(CorrCholeskyTransform):
+    """The map of torch's class without its boolean masks, whose sizes a compiler cannot know."""
+
+    def _call(self, x: Tensor) -> Tensor:
+        size = round((1 + math.sqrt(1 + 8 * x.shape[-1])) / 2)
+        row, column = torch.tril_indices(size, size, -1, device=x.device)
+        place = torch.full((size, size), x.shape[-1], device=x.device)
+        place = place.index_put((row, column), torch.arange(x.shape[-1], device=x.device))
+        eps = torch.finfo(x.dtype).eps
+        partial = x.tanh().clamp(-1 + eps, 1 - eps)
+        lower = pad(partial, (0, 1))[..., place]
+        left = (1 - lower * lower).sqrt().cumprod(-1)
+        identity = torch.eye(size, dtype=x.dtype, device=x.device)
+        return (lower + identity) * pad(left[..., :-1], (1, 0), value=1.0)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor, intermediates: object = None) -> Tensor:
+        row, column = torch.tril_indices(y.shape[-1], y.shape[-1], -2, device=x.device)
+        left = (1 - (y * y).cumsum(-1))[..., row, column]
+        tanh = -2 * (x + softplus(-2 * x, threshold=40.0) - math.log(2.0))
+        return 0.5 * left.log().sum(-1) + tanh.sum(-1)

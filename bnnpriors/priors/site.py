@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Transform, biject_to, constraints
+from torch.distributions import Transform, constraints
 
 from .base import Prior, draw, resolve, substitute
 from .distribution import Distribution
@@ -181,7 +181,7 @@ def _latent_prior(prior: Prior) -> Prior:
 
 
 def _transform(prior: Prior) -> Transform:
-    return biject_to(prior.support)
+    return prior.bijection
 
 
 def _unconstrain(prior: Prior, value: Tensor) -> Tensor:

@@ -64,6 +64,20 @@ def test_the_lkj_latent_has_the_jacobian() -> None:
     assert torch.trapezoid(density, grid[:, 0]).item() == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_the_map_to_correlations_is_pytorchs(size: int) -> None:
+    u = torch.randn(
+        5, size * (size - 1) // 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    ours, theirs = P.LKJCholesky().bijection, torch.distributions.CorrCholeskyTransform()
+    torch.testing.assert_close(ours(u), theirs(u))
+    torch.testing.assert_close(
+        ours.log_abs_det_jacobian(u, ours(u)), theirs.log_abs_det_jacobian(u, theirs(u))
+    )
+    torch.testing.assert_close(ours.inv(ours(u)), u)
+    assert torch.autograd.gradcheck(ours, (u.requires_grad_(),))
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Dirichlet: shape \(1,\) given, expected a last dimension of two"):
         P.Dirichlet().check_shape((1,))
