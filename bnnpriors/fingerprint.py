@@ -17,7 +17,7 @@ from .samplers import Sampler
 def fingerprint(posterior: Posterior, sampler: Sampler, **settings: Any) -> dict[str, Any]:
     """Model, priors, likelihood, data (by sha256), temperatures, sampler and the driver's own settings."""
     net = posterior.model.net
-    sampled = {site.name for site in posterior.model.sites}
+    sampled = {name for site in posterior.model.sites for name in site.members}
     fixed = [value for name, value in net.named_parameters() if name not in sampled]
     return {
         "model": str(net),

@@ -100,7 +100,8 @@ class Joint:
                 terms.append(site.evaluate(latents, values))
         if self._has_own_latents:
             terms.append(self.likelihood.values(_own(latents))[1])
-        return {site.name: values[site.name] for site in self.model.sites}, sum(terms[1:], terms[0])
+        weights = {name: values[name] for site in self.model.sites for name in site.members}
+        return weights, sum(terms[1:], terms[0])
 
     def log_likelihood(self, own: Mapping[str, Tensor], outputs: Tensor, y: Tensor | None) -> Tensor:
         """log p(y | outputs) of each example, at the likelihood's own latents (`likelihood.*`)."""
@@ -185,7 +186,9 @@ def _family(site: Site) -> tuple[object, ...] | None:
     if not isinstance(prior, LocationScale) or site.children or not site.is_weight:
         return None
     fields = vars(prior)
-    if not all(isinstance(value, (int, float)) for value in fields.values()):
+    if site.is_joint or not all(
+        isinstance(value, (int, float, str, type(None))) for value in fields.values()
+    ):
         return None
     return (type(prior), *sorted((k, v) for k, v in fields.items() if k not in ("loc", "scale")))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .batched import call_with_weights
 from .layout import Layout
-from .priors import Fixed, Prior, as_prior
+from .matching import Match, match
+from .priors import Prior
 from .priors.site import Site
 
 PREFIX = "net."
@@ -50,8 +51,8 @@ class BayesianModule(nn.Module):
 
     def latents(self) -> dict[str, nn.Parameter]:
         """Name -> the parameter that holds the latent. A hyperparameter is named `parameter.attribute`."""
-        own = {site.name: self.net.get_parameter(site.name) for site in self.sites}
-        return own | {name: self.hyper[_key(name)] for site in self.sites for name in _hyper_names(site)}
+        own = {name: self.net.get_parameter(name) for site in self.sites for name in site.members}
+        return own | {part.name: self.hyper[_key(part.name)] for site in self.sites for part in _above(site)}
 
     def values(
         self, latents: Mapping[str, Tensor] | None = None
@@ -69,7 +70,7 @@ class BayesianModule(nn.Module):
     def weights(self, latents: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The value of each parameter under a prior, by name."""
         values, _ = self.values(latents)
-        return {site.name: values[site.name] for site in self.sites}
+        return {name: values[name] for site in self.sites for name in site.members}
 
     def log_prior(self, latents: Mapping[str, Tensor] | None = None) -> Float[Tensor, ""]:
         """log p(latents), summed; hyperpriors and Jacobians included."""
@@ -77,14 +78,14 @@ class BayesianModule(nn.Module):
         return total.to(next(iter(values.values())).dtype) if values else total
 
     def named_priors(self) -> dict[str, Prior]:
-        """Parameter name -> its prior, scale rules resolved."""
-        return {site.name: site.prior for site in self.sites}
+        """Parameter name -> its prior, scale rules resolved; a joint prior stands under each of its parameters."""
+        return {name: site.prior for site in self.sites for name in site.members}
 
     def sample_prior(self, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """One draw of all latents from the prior, by name. Parameters with an improper prior keep their present value."""
         latents: dict[str, Tensor] = {name: value.detach() for name, value in self.latents().items()}
         for site in self.sites:
-            site.sample(latents[site.name], generator, latents)
+            site.sample(latents[next(iter(site.members))], generator, latents)
         return latents
 
     @torch.no_grad()
@@ -125,22 +126,23 @@ class BayesianModule(nn.Module):
     def _initialise(self) -> None:
         """Latents that keep the module's weights; a draw from the prior where a weight is outside the prior's support."""
         generators: dict[torch.device, torch.Generator] = {}
+        latents: dict[str, Tensor] = {}
         for site in self.sites:
-            parameter = self.net.get_parameter(site.name)
-            generator = generators.setdefault(
-                parameter.device, torch.Generator(parameter.device).manual_seed(0)
-            )
-            latents: dict[str, Tensor] = {site.name: parameter.detach()}
-            for child in [s for c in site.children.values() for s in c.walk()]:
-                latents[child.name] = parameter.new_zeros(child.latent_shape)
-                self.hyper[_key(child.name)] = nn.Parameter(latents[child.name])
-            latent = site.latent_of(parameter.detach().clone(), latents)
+            parameters = {name: self.net.get_parameter(name) for name in site.members}
+            like = next(iter(parameters.values())).detach()
+            generator = generators.setdefault(like.device, torch.Generator(like.device).manual_seed(0))
+            for part in _above(site):
+                latents[part.name] = like.new_zeros(part.latent_shape)
+            value = site.join({name: p.detach().clone() for name, p in parameters.items()})
+            latent = site.latent_of(value, latents)
             if latent is None:
-                site.sample(parameter.detach(), generator, latents)
-                latent = latents.pop(site.name)
-                for name, value in latents.items():
-                    self.hyper[_key(name)].copy_(value)
-            parameter.copy_(latent)
+                site.sample(like, generator, latents)
+            else:
+                latents.update(site.split(latent))
+            for part in _above(site):
+                self.hyper[_key(part.name)] = nn.Parameter(latents[part.name])
+            for name, parameter in parameters.items():
+                parameter.copy_(latents[name])
 
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -157,8 +159,9 @@ def attach(net: nn.Module, priors: Mapping[str, object] | object) -> BayesianMod
         net: the module. It is used in place, not copied; its class and `state_dict` keys stay as they are.
             Tied parameters count once.
         priors: one prior for everything, or {glob pattern over parameter names: prior}; the first match wins. A prior is a
-            `bp.priors.Prior` or any torch/Pyro distribution. Parameters with `requires_grad=False` keep
-            their value, and `Fixed()` sets that.
+            `bp.priors.Prior` or any torch/Pyro distribution. A tuple of patterns as the key puts one joint prior on all
+            parameters that match any of them: on the vector of their elements, in the module's order. Parameters with
+            `requires_grad=False` keep their value, and `Fixed()` sets that.
 
     Raises:
         TypeError: `net` is no module, or a prior is none. ValueError: a parameter matches no pattern, a
@@ -169,47 +172,20 @@ def attach(net: nn.Module, priors: Mapping[str, object] | object) -> BayesianMod
     if isinstance(net, BayesianModule):
         raise TypeError("attach: this module has priors already; attach to the plain module (model.net)")
     _refuse_stochastic(net)
-    patterns = dict(priors) if isinstance(priors, Mapping) else {"*": priors}
-    rules = {pattern: as_prior(prior) for pattern, prior in patterns.items()}
-    aliases: dict[int, list[str]] = {}
-    for name, parameter in net.named_parameters(remove_duplicate=False):
-        aliases.setdefault(id(parameter), []).append(name)
-
-    sites, fixed, missing, used = [], [], [], set()
-    for name, parameter in net.named_parameters():
-        hits = [p for p in rules if any(fnmatchcase(alias, p) for alias in aliases[id(parameter)])]
-        used.update(hits)
-        if not parameter.requires_grad:
-            continue
-        if not hits:
-            missing.append(f"  {name} {tuple(parameter.shape)}")
-        elif isinstance(rules[hits[0]], Fixed):
-            fixed.append(parameter)
-        else:
-            sites.append(_site(name, rules[hits[0]], parameter))
-    if missing:
-        raise ValueError(
-            "attach: no pattern matches these parameters:\n"
-            + "\n".join(missing)
-            + "\nAdd a pattern for them, freeze them (requires_grad_(False)), or give them bp.priors.Fixed()"
-        )
-    if unused := [p for p in rules if p not in used]:
-        raise ValueError(
-            f"attach: no parameter matches {unused}; the names are {[n for n, _ in net.named_parameters()]}"
-        )
-    for parameter in fixed:
-        parameter.requires_grad_(False)
-    return BayesianModule(net, sites)
+    shared: dict[str, Site] = {}
+    return BayesianModule(net, [_site(found, shared) for found in match(net, priors)])
 
 
-def _site(name: str, prior: Prior, parameter: nn.Parameter) -> Site:
+def _site(found: Match, shared: dict[str, Site]) -> Site:
+    shapes = {name: tuple(parameter.shape) for name, parameter in found.parameters.items()}
+    shape = (sum(map(math.prod, shapes.values())),) if found.is_joint else shapes[found.name]
     try:
-        site = Site(name, prior, tuple(parameter.shape))
+        site = Site(found.name, found.prior, shape, members=shapes, shared=shared)
     except ValueError as error:
-        raise ValueError(f"attach: {name} {tuple(parameter.shape)}: {error}") from error
+        raise ValueError(f"attach: {found.name} {shape}: {error}") from error
     if site.latent_shape != site.shape:
         raise ValueError(
-            f"attach: {name}: {prior!r} has latents of shape {site.latent_shape} for a parameter of shape {site.shape}, "
+            f"attach: {site.name}: {found.prior!r} has latents of shape {site.latent_shape} for a parameter of shape {shape}, "
             "and a module's parameter cannot change its shape; use a prior whose support is a product of intervals"
         )
     return site
@@ -232,8 +208,9 @@ def _refuse_stochastic(net: nn.Module) -> None:
             )
 
 
-def _hyper_names(site: Site) -> list[str]:
-    return [s.name for child in site.children.values() for s in child.walk()]
+def _above(site: Site) -> list[Site]:
+    """The hyperparameters of a tensor that no earlier tensor holds."""
+    return list(site.walk())[1:]
 
 
 def _key(name: str) -> str:

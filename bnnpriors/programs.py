@@ -197,16 +197,16 @@ def _simplify(graph: torch.fx.GraphModule) -> None:
     if any(_writes(node) for node in graph.graph.nodes):
         graph.recompile()
         return
-    constants: dict[torch.fx.Node, Tensor] = {}
+    constants: dict[torch.fx.Node, Any] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             constants[node] = getattr(graph, node.target)
         elif node.op == "call_function" and all(n in constants for n in node.all_input_nodes):
             args = torch.fx.map_arg(node.args, constants.__getitem__)
             value = node.target(*args, **torch.fx.map_arg(node.kwargs, constants.__getitem__))
+            constants[node] = value
             if not isinstance(value, Tensor):
                 continue
-            constants[node] = value
             name = f"_constant_{len(constants)}"
             graph.register_buffer(name, value)
             with graph.graph.inserting_before(node):

@@ -16,7 +16,7 @@ from .joint import LIKELIHOOD
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .priors import Prior
-from .priors.base import draw, substitute
+from .priors.base import draw
 from .priors.site import Site
 
 
@@ -51,17 +51,18 @@ class PriorDistribution(TorchDistribution):
 
 def _sample_site(site: Site, like: Tensor, values: dict[str, Tensor], prefix: str = "") -> None:
     for child in site.children.values():
-        _sample_site(child, like, values, prefix)
-    prior = substitute(
-        site.prior, {attribute: values[child.name] for attribute, child in site.children.items()}
-    )
+        if child.name not in values:
+            _sample_site(child, like, values, prefix)
+    prior, name = site.condition(values), prefix + site.name
     if prior.centred:
-        values[site.name] = pyro.sample(prefix + site.name, PriorDistribution(prior, site.shape, like))
+        value = pyro.sample(name, PriorDistribution(prior, site.shape, like))
     else:
-        z = pyro.sample(
-            f"{prefix}{site.name}.standard", PriorDistribution(prior.standard(), site.shape, like)
-        )
-        values[site.name] = pyro.deterministic(prefix + site.name, prior.from_standard(z))
+        z = pyro.sample(f"{name}.standard", PriorDistribution(prior.standard(), site.shape, like))
+        value = prior.from_standard(z)
+        if not site.is_joint:
+            pyro.deterministic(name, value)
+    for member, part in site.split(value).items():
+        values[member] = pyro.deterministic(prefix + member, part) if site.is_joint else part
 
 
 def pyro_model(model: BayesianModule, likelihood: Any = None) -> Callable[..., Any]:
@@ -72,7 +73,8 @@ def pyro_model(model: BayesianModule, likelihood: Any = None) -> Callable[..., A
         likelihood: as for `bp.Posterior`; needed where y is given. Its own latents become Pyro sites named `likelihood.*`.
     """
     net = model.net
-    sites = [(site, net.get_parameter(site.name).detach()) for site in model.sites]
+    sites = [(site, net.get_parameter(next(iter(site.members))).detach()) for site in model.sites]
+    names = [name for site in model.sites for name in site.members]
 
     def run(x: Any = None, y: Tensor | None = None) -> Any:
         values: dict[str, Tensor] = {}
@@ -80,7 +82,7 @@ def pyro_model(model: BayesianModule, likelihood: Any = None) -> Callable[..., A
             _sample_site(site, like, values)
         if x is None:
             return values
-        outputs = call_with_weights(net, {site.name: values[site.name] for site, _ in sites}, (x,))
+        outputs = call_with_weights(net, {name: values[name] for name in names}, (x,))
         if y is not None:
             if likelihood is None:
                 raise ValueError("to_pyro: y given without a likelihood; use model.to_pyro(likelihood)")

@@ -22,6 +22,45 @@ PRIORS: dict[str, Any] = {
     "hierarchical": P.Normal(0.0, P.HalfCauchy(P.Gamma(2.0, 1.0))),
     "non_centred": P.Laplace(0.2, P.HalfNormal(1.0), centred=False),
     "positive": P.HalfNormal(P.Gamma(2.0, 1.0)),
+    "families": {
+        "0.weight": P.Logistic(
+            0.0, P.InverseGamma(3.0, P.LogNormal(), centred=False).per("input"), matched="variance"
+        ),
+        "0.bias": P.GeneralizedNormal(0.1, 0.5, P.Gamma(3.0, 2.0)),
+        "2.weight": P.Cauchy(0.0, P.LogNormal(P.Normal(), 0.5, centred=False).per("output"), centred=False),
+        "*": P.Uniform(-2.0, 3.0),
+    },
+    "shared": {
+        "2.weight": P.Normal(0.0, P.HalfCauchy(P.HalfCauchy().shared("tau")).per("input").shared("unit")),
+        "0.*": P.Normal(
+            0.0, P.HalfCauchy(P.HalfCauchy().shared("tau")).per("output").shared("unit"), centred=False
+        ),
+        "*": P.Normal(0.0, P.HalfCauchy().shared("tau")),
+    },
+    "horseshoe": {"0.*": P.RegularizedHorseshoe(0.5), "*": P.Horseshoe(0.5, groups="output")},
+    "mixture": {
+        "0.weight": P.Mixture(
+            [P.Laplace(), P.Normal(0.0, P.HalfNormal())], P.Dirichlet(P.Gamma()).per("output")
+        ),
+        "*": P.ScaleMixture((0.1, 1.0), P.Dirichlet(), selection="tensor"),
+    },
+    "matrix": {
+        "0.weight": P.MatrixNormal(P.HalfNormal().per("input"), centred=False),
+        "2.weight": P.MatrixNormal(0.5, torch.eye(4) + 0.5, P.LKJCholesky(P.Gamma())),
+        "*": P.Normal(),
+    },
+    "joint": {
+        ("0.*",): P.Normal(0.0, P.HalfCauchy(), centred=False),
+        ("2.weight", "2.bias"): torch.distributions.MultivariateNormal(torch.zeros(10), torch.eye(10) + 0.5),
+    },
+    "correlated": {
+        "1.weight": P.CorrelatedNormal(P.HalfNormal(), "matern32", P.Gamma().per("output")),
+        "*": P.Normal(),
+    },
+    "correlated_non_centred": {
+        "1.weight": P.CorrelatedStudentT(P.Gamma(), 0.5, "rbf", P.Gamma(), centred=False),
+        "*": P.Normal(),
+    },
     "torch": {
         "0.weight": torch.distributions.MultivariateNormal(torch.zeros(3), torch.eye(3) + 0.5),
         "2.weight": torch.distributions.Gamma(2.0, 1.0),
@@ -44,7 +83,10 @@ def _isolated_rng():
 
 
 def _posterior(prior: str, likelihood: str) -> bp.Posterior:
-    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    net: nn.Module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    if prior.startswith("correlated"):
+        net = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(4, 2))
+    net = net.double()
     return bp.Posterior(
         bp.attach(net, PRIORS[prior]), LIKELIHOODS[likelihood][0], X, LIKELIHOODS[likelihood][1]
     )
@@ -56,20 +98,20 @@ def test_the_potential_in_unconstrained_space_is_ours(prior: str, likelihood: st
     posterior = _posterior(prior, likelihood)
     model = posterior.model.to_pyro(LIKELIHOODS[likelihood][0])
     initial, potential, _, _ = initialize_model(model, (X, LIKELIHOODS[likelihood][1]))
-    centred = {site.name for site in posterior.model.sites if site.prior.centred}
-    names = {
-        name: name if name in centred or name not in posterior.model.weights() else f"{name}.standard"
-        for name in posterior.layout.names
-    }
-    assert set(names.values()) == set(initial)
+    own = [(site, "") for site in posterior.model.sites]
+    own += [(site, "likelihood.") for site in getattr(posterior.likelihood, "sites", ())]
+    parts = [(part, prefix) for site, prefix in own for part in site.walk()]
     for seed in range(3):
         theta = 0.5 * torch.randn(
             1, posterior.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
         )
         latents = posterior.layout.unpack(theta[0])
-        ours = -posterior.log_density(theta).item()
-        theirs = potential({names[name]: value for name, value in latents.items()})
-        assert theirs.item() == pytest.approx(ours, rel=1e-9)
+        given = {}
+        for part, prefix in parts:
+            ours = {name: latents[prefix + name] for name in part.members}
+            given[f"{prefix}{part.name}{'' if part.prior.centred else '.standard'}"] = part.join(ours)
+        assert set(given) == set(initial)
+        assert potential(given).item() == pytest.approx(-posterior.log_density(theta).item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("prior", PRIORS)

@@ -11,9 +11,10 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from .. import priors
-from ..priors import Prior, ScaleRule
+from ..priors import Prior
 from ..priors.empirical.recommend import build_prior
 from ..priors.empirical.result import FittedPriors
+from ..priors.rules import Fan
 from .runs import write_table
 
 
@@ -35,15 +36,15 @@ def weights(parser: ArgumentParser, config: Namespace, arguments: Sequence[str])
         _write(fitted, Path(settings.output), settings.scale)
 
 
-def as_settings(prior: Prior | ScaleRule) -> dict[str, Any]:
+def as_settings(prior: Prior | Fan) -> dict[str, Any]:
     """A prior of this library as `class_path` and `init_args`, arguments at their default left out."""
-    if isinstance(prior, ScaleRule):
+    if isinstance(prior, Fan):
         return {"class_path": "bnnpriors.priors.fan_in", "init_args": {"gain": prior.gain}}
     init_args = {}
     for name, parameter in inspect.signature(type(prior)).parameters.items():
         value = getattr(prior, name, parameter.default)
         if value != parameter.default:
-            init_args[name] = as_settings(value) if isinstance(value, (Prior, ScaleRule)) else value
+            init_args[name] = as_settings(value) if isinstance(value, (Prior, Fan)) else value
     return {"class_path": f"bnnpriors.priors.{type(prior).__name__}", "init_args": init_args}
 
 

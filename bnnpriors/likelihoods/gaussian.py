@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..priors import Prior, as_prior
-from ..priors.base import check_support
+from ..priors.parameters import check_support
 from .base import Likelihood
 
 

@@ -1,64 +1,38 @@
 """What a weight may be: the base class of every prior, and how a prior's parameters are given.
 
-A parameter of a prior (a scale, a location, degrees of freedom) is a number, a tensor, a `ScaleRule` such as `fan_in`,
-or another `Prior`; the last makes the prior hierarchical.
+A parameter of a prior (a scale, a location, degrees of freedom) is a number, a tensor, a rule such as `fan_in` or any
+function of the tensor's shape, or another `Prior`; the last makes the prior hierarchical.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeVar, Union
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, Union
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Transform, biject_to, constraints
 
-Parameter = Union[float, Tensor, "ScaleRule", "Prior", torch.distributions.Distribution]
+from .hierarchy import check_extent
+from .rules import ScaleRule
+
+Parameter = Union[
+    float, Tensor, ScaleRule, "Prior", torch.distributions.Distribution, Callable[[tuple[int, ...]], float]
+]
 HasParameters = TypeVar("HasParameters")
-
-
-@dataclass(frozen=True)
-class ScaleRule:
-    """s = gain / sqrt(fan-in), with fan-in = in_channels · k² for a convolution and in_features for a linear layer.
-
-    `count="channels"` counts in_channels alone, as the code of Fortuin et al. (2105.06868) does for convolutions.
-    """
-
-    gain: float = 1.0
-    count: str = "all"
-
-    def __post_init__(self) -> None:
-        if not self.gain > 0:
-            raise ValueError(f"fan_in: gain {self.gain} given, expected a positive number")
-        if self.count not in ("all", "channels"):
-            raise ValueError(f"fan_in: count {self.count!r} given, expected 'all' or 'channels'")
-
-    def __call__(self, shape: torch.Size | tuple[int, ...]) -> float:
-        if len(shape) < 2:
-            raise ValueError(
-                f"fan_in has no meaning for a parameter of shape {tuple(shape)}: it needs [out, in, ...]. "
-                "Give one-dimensional parameters (biases, norms) a prior with a number as its scale"
-            )
-        inputs = shape[1] if self.count == "channels" else math.prod(shape[1:])
-        return self.gain / math.sqrt(inputs)
-
-
-def fan_in(gain: float = 1.0, *, count: str = "all") -> ScaleRule:
-    """The scale `gain / sqrt(fan_in)` of the tensor that the prior is attached to; see `ScaleRule`."""
-    return ScaleRule(gain, count)
+Self = TypeVar("Self", bound="Prior")
 
 
 class Prior:
     """A distribution over one named tensor.
 
     A subclass needs `log_prob` and `sample`. Any attribute that is itself a `Prior` is a hyperprior: it gets a latent of
-    its own (a scalar, one a tensor), and `log_prob` sees its value in place of the prior. `support` says where the density lives;
-    constrained values are sampled through `torch.distributions.biject_to(support)`, Jacobian included.
+    its own (one number a tensor; `per` and `shared` change that), and `log_prob` sees its value in place of the prior.
+    `support` says where the density lives; constrained values are sampled through
+    `torch.distributions.biject_to(support)`, Jacobian included.
 
         class Cauchy(bp.priors.Prior):
             def __init__(self, scale):
@@ -73,6 +47,13 @@ class Prior:
 
     support: constraints.Constraint = constraints.real
     centred: bool = True
+    extent: str = "tensor"
+    shared_as: str | None = None
+
+    @property
+    def bijection(self) -> Transform:
+        """The map from unconstrained latents to the support: torch's own."""
+        return biject_to(self.support)
 
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "..."]:
         """Log density of `w`, elementwise or already reduced over any of its dimensions."""
@@ -100,103 +81,104 @@ class Prior:
         """The latent z of the non-centred form at the weight w."""
         raise NotImplementedError(f"{type(self).__name__} has no non-centred form: use centred=True")
 
+    def mean(self) -> float | Tensor:
+        """E[w] of one weight, hyperparameters integrated out; infinite or NaN where there is none."""
+        raise NotImplementedError(f"{type(self).__name__} has no mean in closed form; estimate it from draws")
+
+    def variance(self) -> float | Tensor:
+        """Var[w] of one weight, hyperparameters integrated out; infinite where there is none. Scale rules need `attach` first."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no variance in closed form; estimate it from draws"
+        )
+
+    def per(self: Self, extent: str) -> Self:
+        """This prior, used as a hyperprior, with one hyperparameter for each part of the weight tensor [out, in, *taps].
+
+        Args:
+            extent: "output" (shape [out, 1, ...]: a unit or an output channel), "input" ([1, in, ...]: automatic relevance
+                determination), "filter" ([out, in, 1, ...]: the taps of one convolution filter), "weight" (each weight its
+                own) or "tensor" (one number, as without `per`).
+
+        Raises:
+            ValueError: another extent.
+        """
+        check_extent(extent)
+        return substitute(self, {"extent": extent})
+
+    def shared(self: Self, name: str) -> Self:
+        """This prior, used as a hyperprior, with one hyperparameter for all tensors whose prior says the same name.
+
+        It is the latent `shared.<name>`. With `per("output")` or `per("input")` it is a vector, which may scale the outputs of
+        one layer, that layer's bias and the inputs of the next.
+
+        Raises:
+            ValueError: an empty name.
+        """
+        if not name:
+            raise ValueError("shared: an empty name given, expected what to call the hyperparameter")
+        return substitute(self, {"shared_as": name})
+
+    def parameter_shape(self, name: str, grid: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the hyperparameter `name` of a tensor of `shape`, where its extent gives `grid`.
+
+        Priors with vector parameters add dimensions at the end. Raises ValueError where the prior cannot take the extent.
+        """
+        return grid
+
     def hyperpriors(self) -> dict[str, Prior]:
-        """Attribute name -> the prior on it."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Prior)}
+        """Attribute name -> the prior on it; `components.0.scale` for a parameter of a component."""
+        found: dict[str, Prior] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Prior):
+                found[name] = value
+            elif isinstance(value, tuple):
+                for index, part in enumerate(value):
+                    if isinstance(part, Prior):
+                        found |= {f"{name}.{index}.{own}": hyper for own, hyper in part.hyperpriors().items()}
+        return found
 
     def __repr__(self) -> str:
-        body = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({body})"
+        body = ", ".join(
+            f"{name}={value!r}" for name, value in vars(self).items() if name not in ("extent", "shared_as")
+        )
+        per = f".per({self.extent!r})" if self.extent != "tensor" else ""
+        shared = f".shared({self.shared_as!r})" if self.shared_as else ""
+        return f"{type(self).__name__}({body}){per}{shared}"
 
 
 def substitute(owner: HasParameters, values: Mapping[str, object]) -> HasParameters:
-    """A shallow copy of `owner` with some of its attributes replaced."""
+    """A shallow copy of `owner` with some of its attributes replaced; `components.0.scale` reaches into a component."""
     if not values:
         return owner
     new = copy.copy(owner)
+    inner: dict[str, dict[int, dict[str, object]]] = {}
     for name, value in values.items():
-        setattr(new, name, value)
+        if "." not in name:
+            setattr(new, name, value)
+            continue
+        field, index, own = name.split(".", 2)
+        inner.setdefault(field, {}).setdefault(int(index), {})[own] = value
+    for field, changes in inner.items():
+        parts = getattr(owner, field)
+        setattr(new, field, tuple(substitute(part, changes.get(i, {})) for i, part in enumerate(parts)))
     return new
 
 
 def resolve(prior: Prior, shape: tuple[int, ...]) -> Prior:
     """`prior` with every scale rule, at any depth, replaced by its number for a tensor of this shape."""
-    concrete: dict[str, object] = {}
-    for name, value in vars(prior).items():
+
+    def resolved(value: Any) -> Any:
         if isinstance(value, ScaleRule):
-            concrete[name] = value(shape)
-        elif isinstance(value, Prior) and (new := resolve(value, shape)) is not value:
-            concrete[name] = new
-    return substitute(prior, concrete)
+            return value(shape)
+        if isinstance(value, Prior):
+            return resolve(value, shape)
+        if isinstance(value, tuple):
+            new = tuple(map(resolved, value))
+            return value if all(a is b for a, b in zip(new, value, strict=True)) else new
+        return value
 
-
-def value_of(parameter: Parameter, owner: Prior, name: str, w: Tensor) -> float | Tensor:
-    """The number or tensor that a prior's parameter stands for, on the dtype and device of `w`."""
-    if isinstance(parameter, (Prior, torch.distributions.Distribution)):
-        raise TypeError(
-            f"{owner!r}: {name} is itself a prior, so the density of w alone is not defined. "
-            "Attach it to a module (bp.attach), which gives the hyperparameter a latent of its own"
-        )
-    if isinstance(parameter, ScaleRule):
-        return parameter(w.shape)
-    return parameter.to(w) if isinstance(parameter, Tensor) else parameter
-
-
-def log(value: float | Tensor) -> float | Tensor:
-    """Natural logarithm of a number or a tensor."""
-    return value.log() if isinstance(value, Tensor) else math.log(value)
-
-
-def check_parameter(owner: Prior, name: str, *, positive: bool = True) -> None:
-    """Raise if a numeric parameter is out of its range.
-
-    Raises:
-        TypeError: the parameter is of no usable type. ValueError: it is not finite, or not positive where it must be.
-    """
-    value = getattr(owner, name)
-    where = f"{type(owner).__name__}: {name}"
-    if isinstance(value, ScaleRule):
-        return
-    if isinstance(value, torch.distributions.Distribution):
-        value = as_prior(value)
-        setattr(owner, name, value)
-    if isinstance(value, Prior):
-        if positive:
-            check_support(where, value)
-        return
-    if not isinstance(value, (int, float, Tensor)):
-        raise TypeError(
-            f"{where} {value!r} given, expected a number, a tensor, bp.priors.fan_in(...) or a prior"
-        )
-    numbers = torch.as_tensor(value)
-    if not numbers.isfinite().all() or (positive and not (numbers > 0).all()):
-        raise ValueError(
-            f"{where} {value} given, expected {'positive finite' if positive else 'finite'} numbers"
-        )
-
-
-def check_broadcast(owner: Prior, shape: tuple[int, ...]) -> None:
-    """Raise ValueError if a tensor among the parameters does not broadcast to `shape`."""
-    for name, value in vars(owner).items():
-        if isinstance(value, Tensor) and not _broadcasts(tuple(value.shape), tuple(shape)):
-            raise ValueError(
-                f"{type(owner).__name__}: {name} of shape {tuple(value.shape)} given, expected a number or a tensor that "
-                f"broadcasts to the parameter's shape {tuple(shape)}"
-            )
-
-
-def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
-
-
-def check_support(where: str, prior: Prior) -> None:
-    """Raise ValueError where a prior on a positive quantity has mass on negative numbers."""
-    if not bool(torch.as_tensor(prior.support.check(torch.tensor(-1.0))).all()):
-        return
-    raise ValueError(
-        f"{where} has the prior {prior!r}, which allows negative values; use one on positive numbers, such as "
-        "HalfNormal, HalfCauchy or Gamma"
-    )
+    concrete = {name: resolved(value) for name, value in vars(prior).items()}
+    return substitute(prior, {n: v for n, v in concrete.items() if v is not getattr(prior, n)})
 
 
 def as_prior(given: object) -> Prior:

@@ -60,6 +60,14 @@ class Distribution(Prior):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
             return self.distribution.sample(lead)
 
+    def mean(self) -> Tensor:
+        """The distribution's own mean."""
+        return self.distribution.mean
+
+    def variance(self) -> Tensor:
+        """The distribution's own variance."""
+        return self.distribution.variance
+
     def __repr__(self) -> str:
         return f"Distribution({self.distribution})"
 

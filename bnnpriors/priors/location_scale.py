@@ -5,68 +5,87 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from .base import Parameter, Prior, check_broadcast, check_parameter, log, substitute, value_of
+from .base import Parameter, Prior, substitute
+from .parameters import check_parameter, moments, value_of
+from .scale_family import ScaleFamily
+
+SOFTPLUS_THRESHOLD = 40.0
+"""Where log(1 + e^x) is x to double precision; torch's own 20 is not that far out."""
 
 
-class LocationScale(Prior):
-    """Density p(w) = p₀((w − loc)/scale) / scale of a family with standard density p₀.
+class LocationScale(ScaleFamily):
+    """Density p(w) = p₀((w − loc)/scale) / scale of a family with symmetric standard density p₀.
 
     Args:
-        loc: location, a number or a tensor that broadcasts to the weight.
-        scale: a positive number or tensor, `fan_in(gain)`, or a prior on the scale.
+        loc: location, a number or a tensor that broadcasts to the weight, or a prior.
+        scale: a positive number or tensor, `fan_in(gain)` or another rule, or a prior on the scale.
         centred: `False` makes the latent z instead of w (the non-centred form), which removes the funnel between a weight and its
             own scale's hyperprior.
+        matched: "variance" makes `scale` the standard deviation of w, so that families can be compared at equal variance.
+
+    Raises:
+        ValueError: a parameter out of range, or `matched="variance"` in a family whose variance is infinite.
     """
 
-    def __init__(self, loc: Parameter = 0.0, scale: Parameter = 1.0, *, centred: bool = True) -> None:
+    def __init__(
+        self,
+        loc: Parameter = 0.0,
+        scale: Parameter = 1.0,
+        *,
+        centred: bool = True,
+        matched: str | None = None,
+    ) -> None:
         self.loc = loc
-        self.scale = scale
-        self.centred = centred
+        super().__init__(scale, centred=centred)
+        self.matched = matched
         check_parameter(self, "loc", positive=False)
-        check_parameter(self, "scale")
+        if matched not in (None, "variance"):
+            raise ValueError(f"{type(self).__name__}: matched {matched!r} given, expected 'variance' or None")
+        if matched:
+            self._check_matched()
 
-    check_shape = check_broadcast
-
-    def standard(self) -> LocationScale:
+    def standard(self) -> Prior:
         """The member of the family with loc 0 and scale 1: the prior of the latent of the non-centred form."""
-        return substitute(self, {"loc": 0.0, "scale": 1.0})
+        return substitute(self, {"loc": 0.0, "scale": 1.0, "matched": None, "centred": True})
 
     def from_standard(self, z: Tensor) -> Tensor:
         """w = loc + scale · z."""
-        return self._shift(value_of(self.scale, self, "scale", z) * z, 1)
+        return self._shift(super().from_standard(z), 1)
 
     def to_standard(self, w: Tensor) -> Tensor:
         """z = (w − loc) / scale."""
-        return self._shift(w, -1) / value_of(self.scale, self, "scale", w)
+        return super().to_standard(self._shift(w, -1))
 
-    def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Elementwise log p₀((w − loc)/scale) − log scale."""
-        return self._standard_log_prob(self.to_standard(w)) - log(value_of(self.scale, self, "scale", w))
+    def mean(self) -> float | Tensor:
+        """E[loc]; NaN where the standard member has no mean."""
+        return moments(self.loc, self, "loc")[0] + self._standard_moments()[0]
+
+    def variance(self) -> float | Tensor:
+        """E[scale²] Var[z] + Var[loc]; E[scale²] + Var[loc] where the variance is matched."""
+        mean, square = moments(self.loc, self, "loc")
+        spread = moments(self.scale, self, "scale")[1]
+        return spread * (1.0 if self.matched else self._standard_moments()[1]) + (square - mean * mean)
+
+    def _unit(self, like: Tensor) -> float | Tensor:
+        scale = super()._unit(like)
+        if not self.matched:
+            return scale
+        variance = self._standard_variance(like)
+        return scale / (variance.sqrt() if isinstance(variance, Tensor) else math.sqrt(variance))
 
     def _shift(self, w: Tensor, sign: int) -> Tensor:
         loc = value_of(self.loc, self, "loc", w)
         return w if isinstance(loc, (int, float)) and loc == 0 else w + sign * loc
 
-    def sample(
-        self,
-        shape: tuple[int, ...],
-        *,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """loc + scale · z for one z of the standard family."""
-        z = torch.empty(shape, dtype=dtype, device=device or (generator.device if generator else None))
-        return self.from_standard(self._standard_sample(z, generator))
+    def _check_matched(self) -> None:
+        """Raise ValueError where the variance is infinite."""
 
-    def _standard_log_prob(self, z: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        raise NotImplementedError
+    def _standard_variance(self, like: Tensor) -> float | Tensor:
+        """Var[z] at the present parameters; what `matched` divides by."""
+        return self._standard_moments()[1]
 
 
 class Normal(LocationScale):
@@ -78,6 +97,9 @@ class Normal(LocationScale):
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
         return empty.normal_(generator=generator)
 
+    def _standard_moments(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
 
 class Laplace(LocationScale):
     """Double exponential: log p(w) = −|z| − log(2 scale). Variance 2 scale²."""
@@ -86,34 +108,26 @@ class Laplace(LocationScale):
         return -z.abs() - math.log(2)
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        sign = 2.0 * torch.empty_like(empty).bernoulli_(0.5, generator=generator) - 1.0
-        return empty.exponential_(generator=generator) * sign
+        return empty.exponential_(generator=generator) * random_sign(empty, generator)
+
+    def _standard_moments(self) -> tuple[float, float]:
+        return 0.0, 2.0
 
 
-class StudentT(LocationScale):
-    """Student's t with `df` degrees of freedom ν:
-
-    log p(w) = −(ν+1)/2 · log(1 + z²/ν) + log Γ((ν+1)/2) − log Γ(ν/2) − ½ log(πν) − log scale. Variance scale² ν/(ν−2) for ν > 2.
-    """
-
-    def __init__(
-        self, df: Parameter = 3.0, loc: Parameter = 0.0, scale: Parameter = 1.0, *, centred: bool = True
-    ) -> None:
-        super().__init__(loc, scale, centred=centred)
-        self.df = df
-        check_parameter(self, "df")
+class Logistic(LocationScale):
+    """Logistic: log p(w) = −z − 2 log(1 + e^(−z)) − log scale. Variance scale² π²/3."""
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
-        df = value_of(self.df, self, "df", z)
-        half = 0.5 * (df + 1)
-        constant = _log_gamma(half) - _log_gamma(0.5 * df) - 0.5 * log(math.pi * df)
-        return constant - half * torch.log1p(z * z / df)
+        return -z - 2.0 * softplus(-z, threshold=SOFTPLUS_THRESHOLD)
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        df = torch.as_tensor(value_of(self.df, self, "df", empty), dtype=empty.dtype, device=empty.device)
-        chi2 = 2.0 * torch._standard_gamma((0.5 * df).expand(empty.shape).contiguous(), generator=generator)
-        return empty.normal_(generator=generator) * torch.sqrt(df / chi2)
+        other = torch.empty_like(empty).exponential_(generator=generator).log()
+        return empty.exponential_(generator=generator).log() - other
+
+    def _standard_moments(self) -> tuple[float, float]:
+        return 0.0, math.pi**2 / 3
 
 
-def _log_gamma(value: float | Tensor) -> float | Tensor:
-    return torch.lgamma(value) if isinstance(value, Tensor) else math.lgamma(value)
+def random_sign(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """±1 with equal probability, in the shape of `like`."""
+    return 2.0 * torch.empty_like(like).bernoulli_(0.5, generator=generator) - 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +18,10 @@ class Improper(Prior):
         """Zero, elementwise."""
         return torch.zeros_like(w)
 
+    def variance(self) -> float:
+        """Infinite."""
+        return math.inf
+
 
 class Fixed(Prior):
     """The parameter keeps the value that it has: it is no latent and adds nothing to the density."""
@@ -23,3 +29,7 @@ class Fixed(Prior):
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Zero, elementwise."""
         return torch.zeros_like(w)
+
+    def variance(self) -> float:
+        """Zero."""
+        return 0.0

@@ -31,6 +31,19 @@ EXAMPLES: dict[str, object] = {
     "all parameters learnt": P.StudentT(P.Gamma(4.0, 1.0), P.Normal(0.0, 3.0), P.HalfNormal(), centred=False),
     "Distribution": P.Distribution(D.Uniform(-2.0, 3.0)),
     "torch, correlated": D.MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]])),
+    "Mixture": P.Mixture([P.Normal(0.0, 0.5), P.StudentT(3.0, 1.0, 2.0)]),
+    "Mixture, learnt weights": P.Mixture([P.Normal(-1.0, 0.5), P.Laplace(1.0, 2.0)], P.Dirichlet(2.0)),
+    "Mixture, one component for the tensor": P.Mixture(
+        [P.Normal(0.0, 0.5), P.Normal(1.0, 2.0)], selection="tensor"
+    ),
+    "ScaleMixture": P.ScaleMixture([0.1, 1.0], [0.7, 0.3]),
+    "spike and slab, learnt": P.ScaleMixture([0.05, P.HalfNormal(1.0)], P.Dirichlet(1.0)),
+    "a scale for each input": P.Normal(0.0, P.HalfCauchy(1.0).per("input"), centred=False),
+    "a scale for each output": P.Normal(0.0, P.InverseGamma(3.0, 1.0).per("output")),
+    "Horseshoe for units": P.Horseshoe(0.5, groups="output"),
+    "CorrelatedNormal, learnt": P.CorrelatedNormal(P.HalfNormal(1.0), "matern32", P.LogNormal(0.0, 0.5)),
+    "CorrelatedStudentT, rbf": P.CorrelatedStudentT(4.0, 0.5, "rbf", 1.0),
+    "matched variance": P.Laplace(0.0, 0.5, matched="variance"),
     "Pyro": pyro.distributions.LogNormal(-1.0, 0.2),
 }
 

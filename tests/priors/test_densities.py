@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
@@ -23,19 +24,43 @@ def _gamma(concentration: Any, rate: Any) -> Any:
     return scipy.stats.gamma(concentration, scale=1 / rate)
 
 
+def _inverse_gamma(concentration: Any, rate: Any) -> Any:
+    return scipy.stats.invgamma(concentration, scale=rate)
+
+
+def _log_normal(loc: Any, scale: Any) -> Any:
+    return scipy.stats.lognorm(scale, scale=np.exp(loc))
+
+
+def _gennorm(loc: Any, scale: Any, beta: Any) -> Any:
+    return scipy.stats.gennorm(beta, loc, scale)
+
+
+def _uniform(low: float, high: float) -> Any:
+    return scipy.stats.uniform(low, high - low)
+
+
 # name: (constructor, parameters, the same in SciPy). Parameters are numbers here and tensors in the tests that ask for it.
 FAMILIES: dict[str, tuple[Callable[..., P.Prior], dict[str, float], Callable[..., Any]]] = {
     "normal": (P.Normal, {"loc": 0.3, "scale": 1.7}, scipy.stats.norm),
     "laplace": (P.Laplace, {"loc": -0.2, "scale": 0.8}, scipy.stats.laplace),
     "student": (P.StudentT, {"df": 3.5, "loc": 0.4, "scale": 1.2}, scipy.stats.t),
     "heavy_student": (P.StudentT, {"df": 0.7, "loc": 0.0, "scale": 0.5}, scipy.stats.t),
+    "cauchy": (P.Cauchy, {"loc": 0.4, "scale": 0.6}, scipy.stats.cauchy),
+    "logistic": (P.Logistic, {"loc": -0.5, "scale": 1.4}, scipy.stats.logistic),
+    "generalized_normal": (P.GeneralizedNormal, {"loc": 0.1, "scale": 1.1, "beta": 1.6}, _gennorm),
+    "heavy_generalized_normal": (P.GeneralizedNormal, {"loc": 0.0, "scale": 0.6, "beta": 0.5}, _gennorm),
+    "uniform": (P.Uniform, {"low": -1.5, "high": 2.5}, _uniform),
     "half_normal": (P.HalfNormal, {"scale": 1.3}, lambda scale: scipy.stats.halfnorm(scale=scale)),
     "half_cauchy": (P.HalfCauchy, {"scale": 0.7}, lambda scale: scipy.stats.halfcauchy(scale=scale)),
     "gamma": (P.Gamma, {"concentration": 2.5, "rate": 1.5}, _gamma),
     "small_gamma": (P.Gamma, {"concentration": 0.4, "rate": 3.0}, _gamma),
+    "inverse_gamma": (P.InverseGamma, {"concentration": 2.7, "rate": 1.3}, _inverse_gamma),
+    "log_normal": (P.LogNormal, {"loc": -0.3, "scale": 0.7}, _log_normal),
 }
 SPREAD = torch.tensor([0.5, 1.0, 2.5], dtype=torch.float64)
-POSITIVE = ("half_normal", "half_cauchy", "gamma", "small_gamma")
+POSITIVE = ("half_normal", "half_cauchy", "gamma", "small_gamma", "inverse_gamma", "log_normal")
+TAKES_TENSORS = [name for name in FAMILIES if name != "uniform"]
 
 
 def _points(name: str) -> Tensor:
@@ -51,7 +76,7 @@ def test_log_prob_is_scipys(name: str) -> None:
     torch.testing.assert_close(make(**parameters).log_prob(w), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TAKES_TENSORS)
 def test_log_prob_with_tensor_parameters_is_scipys(name: str) -> None:
     make, numbers, reference = FAMILIES[name]
     parameters = {key: value * SPREAD for key, value in numbers.items()}
@@ -70,14 +95,14 @@ def test_the_density_integrates_to_one(name: str) -> None:
     def density(w: float) -> float:
         return math.exp(float(prior.log_prob(torch.tensor(w, dtype=torch.float64))))
 
-    low = 0.0 if name in POSITIVE else -math.inf
+    low, high = (-1.5, 2.5) if name == "uniform" else (0.0 if name in POSITIVE else -math.inf, math.inf)
     pieces = [
-        scipy.integrate.quad(density, *ends, limit=200) for ends in ((low, 0.0), (0.0, 1.0), (1.0, math.inf))
+        scipy.integrate.quad(density, *ends, limit=200) for ends in ((low, 0.0), (0.0, 1.0), (1.0, high))
     ]
     assert sum(value for value, _ in pieces) == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TAKES_TENSORS)
 def test_gradients_equal_finite_differences(name: str) -> None:
     make, numbers, _ = FAMILIES[name]
     generator = torch.Generator().manual_seed(0)
@@ -102,7 +127,7 @@ def test_draws_pass_a_kolmogorov_smirnov_test(name: str) -> None:
         assert result.pvalue > ALARM
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TAKES_TENSORS)
 def test_draws_with_tensor_parameters_pass_a_kolmogorov_smirnov_test(name: str) -> None:
     make, numbers, reference = FAMILIES[name]
     parameters = {key: value * SPREAD for key, value in numbers.items()}
@@ -127,6 +152,8 @@ def test_dtype_and_device_follow_the_weight(name: str, as_tensor: bool) -> None:
         key: torch.tensor(value, dtype=torch.float64) if as_tensor else value
         for key, value in numbers.items()
     }
+    if as_tensor and name not in TAKES_TENSORS:
+        return
     prior = make(**parameters)
     for dtype in (torch.float32, torch.float64):
         assert prior.log_prob(torch.ones(2, 3, dtype=dtype)).dtype == dtype
@@ -146,7 +173,7 @@ def test_draws_and_densities_on_an_accelerator(name: str) -> None:
     assert scipy.stats.kstest(draws.cpu().numpy(), reference(**parameters).cdf).pvalue > ALARM
     w = _points(name)
     torch.testing.assert_close(
-        make(**{key: torch.tensor(value) for key, value in parameters.items()})
+        make(**{k: torch.tensor(v) if name in TAKES_TENSORS else v for k, v in parameters.items()})
         .log_prob(w.cuda().float())
         .cpu(),
         torch.as_tensor(reference(**parameters).logpdf(w.numpy())).float(),
@@ -179,8 +206,36 @@ def test_pickle_and_copy_keep_the_density(name: str) -> None:
         assert repr(twin) == repr(prior)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_mean_and_variance_are_scipys(name: str, as_tensor: bool) -> None:
+    make, numbers, reference = FAMILIES[name]
+    expected = reference(**numbers)
+    if as_tensor and name not in TAKES_TENSORS:
+        return
+    parameters = {k: torch.tensor(v, dtype=torch.float64) if as_tensor else v for k, v in numbers.items()}
+    prior = make(**parameters)
+    if name in ("cauchy", "heavy_student"):
+        assert math.isnan(float(prior.mean()))
+        assert float(prior.variance()) == math.inf
+    else:
+        assert float(prior.mean()) == pytest.approx(expected.mean(), rel=1e-10)
+        assert float(prior.variance()) == pytest.approx(expected.var(), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", [n for n in TAKES_TENSORS if n not in POSITIVE])
+def test_gradients_are_finite_where_a_weight_is_the_location(name: str) -> None:
+    make, parameters, _ = FAMILIES[name]
+    w = torch.zeros(3, requires_grad=True)
+    make(**parameters | {"loc": 0.0}).log_prob(w).sum().backward()
+    assert w.grad is not None
+    assert bool(w.grad.isfinite().all())
+
+
 def test_improper_and_fixed_add_nothing() -> None:
     w = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    assert P.Improper().variance() == math.inf
+    assert P.Fixed().variance() == 0.0
     for prior in (P.Improper(), P.Fixed()):
         assert torch.equal(prior.log_prob(w), torch.zeros(3, 2))
         with pytest.raises(NotImplementedError, match=r"define sample\(shape"):
