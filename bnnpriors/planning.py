@@ -2,31 +2,25 @@
 
 Short runs take a fixed rule: dense networks run eight chains at a time (which fits the cache), other networks one after
 the other, accelerators all at once; compiled programs run on as many threads as torch has, each with its own chains. Long
-runs measure the candidates once on this machine and remember the figures in the user's cache folder, so that the same
-problem gets the same plan, and with it the same bits, the next time.
+runs measure the candidates once on this machine (`bnnpriors.timings`) and remember the figures, so that the same problem
+gets the same plan, and with it the same bits, the next time. `chunk_size` and `compile` of `bp.sample` together fix the plan.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-import platform
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .batched import is_dense
-from .programs import Plan
-from .workers import onednn_pays, parts, working
+from .programs import CompileError, Plan
+from .timings import Timings
+from .workers import onednn_pays
 
 if TYPE_CHECKING:
-    from .posterior import Posterior, Target
+    from .posterior import Posterior
 
 logger = logging.getLogger("bnnpriors")
 
@@ -55,43 +49,44 @@ def default_plan(
 def choose_plan(
     posterior: Posterior,
     theta: Tensor,
-    evaluations: float,
+    gradients: tuple[float, float],
     *,
     chunk_size: int | None,
     compile: bool | None,
 ) -> Plan:
-    """The plan for about `evaluations` full-data gradients of every chain in `theta`.
+    """The plan for a run of all chains in `theta`.
 
     Args:
+        gradients: how many exact ones and estimates (`Sampler.gradients`) the whole run takes of each chain.
         chunk_size, compile: fixed by the user where they are not None.
     """
     chains = theta.shape[0]
     plan = default_plan(posterior, chains, chunk_size, bool(compile))
     if posterior.device.type != "cpu" or (chunk_size is not None and compile is not None):
         return plan
-    figures = _Figures(posterior, theta)
-    if figures.is_new and not _worth_measuring(posterior, theta, plan, evaluations):
+    timings = Timings(posterior, theta, gradients)
+    if timings.estimate(plan._replace(compiled=False, workers=1)) < MEASURE_ABOVE:
         return plan
     sizes = [chunk_size] if chunk_size is not None else sorted({1, min(CHUNK, chains), chains})
     threads = _threads(posterior, chains)
     counts = [threads] if compile else sorted({1, threads})
     pairs = [(size, count) for count in counts for size in sizes]
     candidates = list(dict.fromkeys(_plan(posterior, chains, *pair, bool(compile)) for pair in pairs))
-    plan = min(candidates, key=lambda p: figures.seconds(p) * (BARRIERS if p.workers < threads else 1.0))
-    slow = figures.seconds(plan) * evaluations
-    if compile is None and slow > COMPILE_ABOVE:
-        fast = _plan(posterior, chains, plan.chunk_size, threads, True)
-        try:
-            gain = slow - figures.seconds(fast) * evaluations
-        except RuntimeError as error:
-            gain = 0.0
-            logger.warning(
-                "programs stay uncompiled, about half as fast: is a C++ compiler (g++) installed? %s", error
-            )
-        plan = fast if gain > 0 and gain > 2 * figures.setup(fast) else plan
+    plan = min(candidates, key=lambda p: timings.seconds(p) * (BARRIERS if p.workers < threads else 1.0))
+    if compile is None and timings.seconds(plan) > COMPILE_ABOVE:
+        plan = _compiled_if_it_pays(timings, plan, _plan(posterior, chains, plan.chunk_size, threads, True))
     if posterior.dtype == torch.float32 and onednn_pays():
-        plan = min((plan, plan._replace(onednn=True)), key=figures.seconds)
+        plan = min((plan, plan._replace(onednn=True)), key=timings.seconds)
     return plan
+
+
+def _compiled_if_it_pays(timings: Timings, plan: Plan, compiled: Plan) -> Plan:
+    try:
+        gain = timings.seconds(plan) - timings.seconds(compiled)
+    except CompileError as error:
+        logger.warning("programs stay uncompiled, about half as fast: %s", error)
+        return plan
+    return compiled if gain > 2 * timings.setup(compiled) else plan
 
 
 def _threads(posterior: Posterior, chains: int) -> int:
@@ -103,101 +98,6 @@ def _threads(posterior: Posterior, chains: int) -> int:
 def _plan(posterior: Posterior, chains: int, chunk_size: int, workers: int, compiled: bool) -> Plan:
     chunk_size = min(chunk_size, -(-chains // workers))
     return Plan(chunk_size, _block_size(posterior, chunk_size), compiled, workers)
-
-
-def _worth_measuring(posterior: Posterior, theta: Tensor, plan: Plan, evaluations: float) -> bool:
-    uncompiled = plan._replace(compiled=False, workers=1)
-    return _time(posterior, theta, uncompiled, repeats=1)[1] * evaluations > MEASURE_ABOVE
-
-
-def _time(posterior: Posterior, theta: Tensor, plan: Plan, repeats: int) -> tuple[float, float]:
-    """Seconds of the first gradient, with all set-up, and of the best of the next ones."""
-    target = posterior.target(theta.shape[0], plan)
-    groups = [(target.part(part), theta[part]) for part in parts(len(theta), plan.workers)]
-    with working(plan.workers, onednn=plan.onednn) as workers:
-
-        def gradients(times: int) -> float:
-            def work(group: tuple[Target, Tensor]) -> None:
-                for _ in range(times):
-                    group[0].value_and_gradient(group[1])
-
-            start = time.perf_counter()
-            workers.map(work, groups)
-            return (time.perf_counter() - start) / times
-
-        setup = gradients(1)
-        return setup, min((gradients(3) for _ in range(repeats)), default=float("inf"))
-
-
-class _Figures:
-    """Seconds a gradient of all chains, by plan, measured once and kept in the cache folder."""
-
-    def __init__(self, posterior: Posterior, theta: Tensor) -> None:
-        self._measure: Callable[[Plan], tuple[float, float]] = lambda plan: _time(
-            posterior, theta, plan, repeats=5
-        )
-        shapes = [None if t is None else tuple(t.shape) for t in posterior.data[:2]]
-        machine = [platform.machine(), _cpu_name(), torch.__version__, torch.get_num_threads()]
-        problem = [
-            str(posterior.model.net),
-            posterior.layout.shapes,
-            shapes,
-            tuple(theta.shape),
-            str(theta.dtype),
-        ]
-        priors = {name: str(prior) for name, prior in posterior.model.named_priors().items()}
-        key = hashlib.sha256(repr([problem, priors, machine]).encode()).hexdigest()[:24]
-        self._file = cache_folder() / "plans" / f"{key}.json"
-        self._known = _read_figures(self._file)
-        self.is_new = not self._known
-
-    def seconds(self, plan: Plan) -> float:
-        """Seconds a gradient."""
-        return self._of(plan)[1]
-
-    def setup(self, plan: Plan) -> float:
-        """Seconds of the first gradient."""
-        return self._of(plan)[0]
-
-    def _of(self, plan: Plan) -> list[float]:
-        name = "/".join(map(str, plan))
-        if name not in self._known:
-            self._known[name] = list(self._measure(plan))
-            self._save()
-        return self._known[name]
-
-    def _save(self) -> None:
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._file.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(self._known))
-            partial.replace(self._file)
-        except OSError:
-            return
-
-
-def _read_figures(file: Path) -> dict[str, list[float]]:
-    """What the file holds; nothing where it is absent, damaged or of another version."""
-    try:
-        known = json.loads(file.read_text())
-        return {name: [float(setup), float(seconds)] for name, (setup, seconds) in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def cache_folder() -> Path:
-    """`BNNPRIORS_CACHE`, or the user's cache folder."""
-    import pooch
-
-    return Path(os.environ.get("BNNPRIORS_CACHE") or pooch.os_cache("bnnpriors"))
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _block_size(posterior: Posterior, chunk_size: int) -> int:

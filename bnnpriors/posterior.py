@@ -20,7 +20,7 @@ from .joint import LIKELIHOOD, Joint, as_tensor
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
-from .programs import Batch, Plan, Programs
+from .programs import Batch, Cache, Plan, Programs
 from .streams import Streams
 
 
@@ -60,7 +60,7 @@ class Posterior(Joint):
         self.tempering = tempering
         self.is_ladder = not isinstance(temperature, (int, float))
         self._programs: dict[Plan, Programs] = {}
-        self._traced: dict[Any, Any] = {}
+        self._cache = Cache()
         self.data = self._prepare(x, y)
         self.num_data = 0 if self.data.x is None else len(self.data.x)
         if batch_size is not None and not 0 < batch_size <= self.num_data:
@@ -85,7 +85,7 @@ class Posterior(Joint):
     def programs(self, plan: Plan) -> Programs:
         """The programs of a plan; kept, so that a second run on this posterior traces and compiles nothing again."""
         if plan not in self._programs:
-            self._programs[plan] = Programs(self.potential, plan, self._traced)
+            self._programs[plan] = Programs(self.potential, plan, self._cache)
         return self._programs[plan]
 
     def log_density(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
@@ -182,12 +182,18 @@ class Target:
         self.batch_size = posterior.batch_size
         self._data = posterior.data
         self._prior_weight = posterior.prior_weight(temperature)
-        self._programs = posterior.programs(plan)
+        self._posterior, self._programs = posterior, posterior.programs(plan)
 
     def part(self, chains: slice) -> Target:
         """The same target for some of its chains."""
         new = copy.copy(self)
         new.temperature, new._prior_weight = self.temperature[chains], self._prior_weight[chains]
+        return new
+
+    def uncompiled(self) -> Target:
+        """The same target, for so few evaluations that compiling a program does not pay."""
+        new = copy.copy(self)
+        new._programs = self._posterior.programs(self.plan._replace(compiled=False))
         return new
 
     def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:

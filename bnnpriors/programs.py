@@ -44,14 +44,28 @@ class Batch(NamedTuple):
     per_chain: bool
 
 
+class CompileError(RuntimeError):
+    """A program that inductor could not compile."""
+
+
+class Cache:
+    """The programs of one posterior, shared by all plans, and the lock of its module.
+
+    Tracing, and a call of what cannot be traced, swap the module's own parameters for a moment, so only one thread does either.
+    """
+
+    def __init__(self) -> None:
+        self.programs: dict[Any, Callable[..., Any]] = {}
+        self.lock = threading.RLock()
+
+
 class Programs:
     """Evaluates `potential(theta, prior_weight, x, y, scale=, per_chain=, with_prior=) -> [chains]` by chunks and blocks."""
 
-    def __init__(self, potential: Potential, plan: Plan, traced: dict[Any, Callable[..., Any]]) -> None:
+    def __init__(self, potential: Potential, plan: Plan, cache: Cache) -> None:
         self.plan = plan
         self._potential = potential
-        self._traced = traced  # shared by all plans: most differ in nothing that a program depends on
-        self._building = threading.Lock()
+        self._cache = cache
 
     def evaluate(
         self,
@@ -108,13 +122,13 @@ class Programs:
         shape = None if batch.x is None else tuple(batch.x.shape)
         built = (self.plan.compiled, self.plan.compiled and self.plan.workers > 1)
         key = (built, theta.shape[0], shape, batch.per_chain, scale, gradient, with_prior)
-        program = self._traced.get(key)
+        program = self._cache.programs.get(key)
         if program is None:
-            with self._building:
-                program = self._traced.get(key) or self._build(
+            with self._cache.lock:
+                program = self._cache.programs.get(key) or self._build(
                     theta, prior_weight, batch, scale, gradient, with_prior
                 )
-                self._traced[key] = program
+                self._cache.programs[key] = program
         with torch.no_grad():
             result = program(theta, prior_weight, batch.x, batch.y)
         return (result[0], result[1]) if gradient else (result[0], None)
@@ -147,19 +161,35 @@ class Programs:
             return (value(theta, weight, x, y),)
 
         args = (theta, prior_weight, batch.x, batch.y)
-        return trace(value_and_gradient if gradient else value_only, args, compiled=self.plan.compiled)
+        function = value_and_gradient if gradient else value_only
+        program = trace(function, args, compiled=self.plan.compiled)
+        return program if program is not function else self._untraced(function, theta.shape[0])
+
+    def _untraced(self, function: Callable[..., Any], chains: int) -> Callable[..., Any]:
+        def locked(*args: Any) -> Any:
+            with self._cache.lock:
+                try:
+                    return function(*args)
+                except RuntimeError as error:
+                    if chains == 1:
+                        raise
+                    raise RuntimeError(
+                        f"the network cannot be evaluated for {chains} chains at once: leave chunk_size out, or pass "
+                        f"chunk_size=1 ({error})"
+                    ) from error
+
+        return locked
 
 
 def trace(function: Callable[..., Any], args: tuple[Any, ...], *, compiled: bool) -> Callable[..., Any]:
-    """`function` as a program for arguments of these shapes; itself, one call at a time, where it cannot be traced
-    (data-dependent control flow): `functional_call` swaps the module's own parameters while it runs."""
+    """`function` as a program for arguments of these shapes; itself where it cannot be traced (data-dependent control flow)."""
     fast_tanh = compiled and args[0].dtype == torch.float32 and args[0].device.type == "cpu"
     table = {torch.ops.aten.tanh.default: rational_tanh} if fast_tanh else {}
     with torch.no_grad():
         try:
             graph = make_fx(function, decomposition_table=table)(*args)
         except (RuntimeError, torch.fx.proxy.TraceError):
-            return _one_at_a_time(function)
+            return function
         _simplify(graph)
         if not compiled:
             return graph
@@ -171,21 +201,11 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], *, compiled: bool
         try:
             program = inductor.compile(_without_none(graph, args), tensors, options={"cpp_wrapper": True})
         except RuntimeError as error:
-            raise RuntimeError(
+            raise CompileError(
                 f"compiling the potential failed ({error}): install a C++ compiler (g++) and Python's headers, "
                 "or pass compile=False"
             ) from error
     return lambda *given: program(*[a for a in given if a is not None])
-
-
-def _one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
-    lock = threading.Lock()
-
-    def locked(*args: Any) -> Any:
-        with lock:
-            return function(*args)
-
-    return locked
 
 
 def _simplify(graph: torch.fx.GraphModule) -> None:

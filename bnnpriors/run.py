@@ -33,11 +33,27 @@ class SamplingError(RuntimeError):
 
 @dataclass
 class _Group:
-    """Chains that one worker advances."""
+    """Chains that one worker advances, and their figures since the last kept draw."""
 
     target: Target
     streams: Streams
     state: Any
+    figures: dict[str, Tensor]
+
+    def add(self, info: dict[str, Tensor]) -> None:
+        """Figures of one step: acceptance is averaged over the steps of a draw, a divergence is kept, others are the last."""
+        steps = self.figures.get("steps", torch.zeros(len(self.state.theta)))
+        if steps[0] > 0:
+            if "acceptance" in info:
+                mean = self.figures["acceptance"]
+                info = info | {"acceptance": mean + (info["acceptance"] - mean) / (steps[0].item() + 1)}
+            if "divergent" in info:
+                info = info | {"divergent": info["divergent"] | self.figures["divergent"]}
+        self.figures = info | {"steps": steps + 1}
+
+    def begin_draw(self) -> None:
+        """The next step's figures replace these."""
+        self.figures = self.figures | {"steps": torch.zeros(len(self.state.theta))}
 
 
 class Run:
@@ -52,7 +68,7 @@ class Run:
         self.total = num_warmup + num_samples * thin
         self._reserved = False
         split = parts(len(theta), target.plan.workers)
-        self.groups = [_Group(target.part(part), streams.part(part), None) for part in split]
+        self.groups = [_Group(target.part(part), streams.part(part), None, {}) for part in split]
         if store.checkpoint is None:
             self.iteration = 0
             with self._working() as workers:
@@ -65,8 +81,10 @@ class Run:
             saved = {name: value.to(theta.device) for name, value in store.checkpoint["state"].items()}
             states = [sampler.state_type(**{n: value[part] for n, value in saved.items()}) for part in split]
             streams.restore(store.checkpoint["streams"])
-        for group, state in zip(self.groups, states, strict=True):
+        figures = {} if store.checkpoint is None else store.checkpoint.get("figures", {})
+        for group, state, part in zip(self.groups, states, split, strict=True):
             group.state = state
+            group.figures = {name: value[part].to(theta.device) for name, value in figures.items()}
         if store.checkpoint is None:
             self._check_start()
 
@@ -82,22 +100,24 @@ class Run:
 
     def go(self, bar: Progress) -> bool:
         """Run to the end; False where a signal stopped it."""
-        saved = time.monotonic()
+        saved = checked = time.monotonic()
         pace = 1
         numbers = (signal.SIGINT,) if self.store.path is None else (signal.SIGINT, signal.SIGTERM)
         with self._working() as workers, _interruptible(numbers) as stop:
             while self.iteration < self.total and not stop.is_set():
                 steps, begun = min(pace, self._steps_to_record()), time.monotonic()
-                infos = workers.map(lambda group: self._advance(group, steps), self.groups)  # noqa: B023
-                info = {name: torch.cat([each[name] for each in infos]) for name in infos[0]}
+                workers.map(lambda group: self._advance(group, steps), self.groups)  # noqa: B023
                 self.iteration += steps
                 if len(self.groups) > 1:
                     pace = max(1, int(MEET_SECONDS * steps / (time.monotonic() - begun + 1e-9)))
                 warm = self.iteration > self.num_warmup
                 if warm and (self.iteration - self.num_warmup) % self.thin == 0:
-                    self._record(info)
+                    self._record()
+                elif time.monotonic() - checked > MEET_SECONDS:
+                    self._finite_state()
+                    checked = time.monotonic()
                 if bar.due():
-                    bar.show(self.iteration, self._figures(info), self.iteration <= self.num_warmup)
+                    bar.show(self.iteration, self._shown(), self.iteration <= self.num_warmup)
                 if self.store.path is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._commit()
                     saved = time.monotonic()
@@ -112,22 +132,39 @@ class Run:
             return self.num_warmup - self.iteration
         return self.thin - (self.iteration - self.num_warmup) % self.thin
 
-    def _advance(self, group: _Group, steps: int) -> dict[str, Tensor]:
-        """Advance one group and return the figures of its last step."""
-        info: dict[str, Tensor] = {}
+    def _advance(self, group: _Group, steps: int) -> None:
         for iteration in range(self.iteration, self.iteration + steps):
             group.state, info = self.sampler.step(group.target, group.state, group.streams)
             if iteration < self.num_warmup:
                 group.state = self.sampler.adapt(group.state, info, iteration, self.num_warmup)
-        return info
+                group.figures = info
+                group.begin_draw()
+            else:
+                group.add(info)
+
+    def _figures(self) -> dict[str, Tensor]:
+        """Figures of all chains since the last kept draw."""
+        each = [group.figures for group in self.groups]
+        return {name: torch.cat([figures[name] for figures in each]) for name in each[0]}
 
     def _commit(self) -> None:
         state = self._finite_state()
         fields = {name: value.cpu() for name, value in state._asdict().items()}
-        self.store.commit({"iteration": self.iteration, "state": fields, "streams": self.streams.state()})
+        figures = {name: value.cpu() for name, value in self._figures().items()}
+        self.store.commit(
+            {
+                "iteration": self.iteration,
+                "state": fields,
+                "figures": figures,
+                "streams": self.streams.state(),
+            }
+        )
 
-    def _record(self, info: dict[str, Tensor]) -> None:
-        state = self._finite_state()
+    def _record(self) -> None:
+        state, info = self._finite_state(), self._figures()
+        del info["steps"]
+        for group in self.groups:
+            group.begin_draw()
         values = {"theta": _array(state.theta)}
         values |= {f"stats/{name}": _array(value) for name, value in info.items()}
         if hasattr(state, "potential") and not state.potential.isnan().all():
@@ -155,8 +192,8 @@ class Run:
         sums = {name: layout.per_tensor_sum(value) for name, value in result.items()}
         return {name: (value.sum(1) / layout.dim, value / sizes) for name, value in sums.items()}
 
-    def _figures(self, info: dict[str, Tensor]) -> dict[str, float]:
-        figures, state = {}, self.state
+    def _shown(self) -> dict[str, float]:
+        figures, state, info = {}, self.state, self._figures()
         if "acceptance" in info:
             figures["acceptance"] = float(info["acceptance"].mean())
         if hasattr(state, "momentum"):
@@ -165,7 +202,10 @@ class Run:
         return figures
 
     def _check_start(self) -> None:
-        potential = self.target.potential(self.state.theta)
+        state = self.state
+        potential = getattr(state, "potential", None)
+        if potential is None or potential.isnan().all():
+            potential = self.target.uncompiled().potential(state.theta)
         if not potential.isfinite().all():
             chains = (~potential.isfinite()).nonzero().flatten().tolist()
             raise SamplingError(

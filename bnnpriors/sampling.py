@@ -98,8 +98,10 @@ def sample(
     if path is not None and resume and path.exists():
         archive = Store.open(path, writable=True)
     else:
+        steps = num_warmup + num_samples * thin
+        exact, estimates = sampler.gradients(posterior.target(len(keys)))
         plan = choose_plan(
-            posterior, theta, cost.gradient_evaluations, chunk_size=chunk_size, compile=compile
+            posterior, theta, (exact * steps, estimates * steps), chunk_size=chunk_size, compile=compile
         )
         if not sampler.independent_chains:
             plan = plan._replace(workers=1)

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 import bnnpriors as bp
-from bnnpriors import planning
-from bnnpriors.planning import cache_folder, choose_plan, default_plan
-from bnnpriors.programs import Plan
+from bnnpriors import planning, timings
+from bnnpriors.planning import choose_plan, default_plan
+from bnnpriors.programs import CompileError, Plan
+from bnnpriors.timings import cache_folder
+
+LONG = (1000.0, 0.0)
 
 
 def regression(net=None):
@@ -31,6 +34,18 @@ class Opaque(torch.nn.Module):
         return torch.stack([self.layer(x), x[:, :1]]).sum(0)
 
 
+class Recurrent(torch.nn.Module):
+    """A network that `vmap` cannot batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = torch.nn.LSTM(3, 2, batch_first=True)
+        self.head = torch.nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.head(self.cell(x[:, None].expand(-1, 2, -1))[0][:, -1])
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BNNPRIORS_CACHE", str(tmp_path / "cache"))
@@ -44,12 +59,12 @@ def measured(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(planning, "onednn_pays", lambda: True)
 
-    def figure(posterior, theta, plan, repeats):
+    def figure(posterior, theta, plan, kind, repeats):
         asked.append((plan.chunk_size, plan.compiled, repeats))
         seconds = {1: 3.0, 8: 2.0, 12: 1.0, 5: 4.0, 6: 1.5}[plan.chunk_size]
         return 1.0, seconds * (0.5 if plan.compiled else 1.0) + plan.onednn
 
-    monkeypatch.setattr(planning, "_time", figure)
+    monkeypatch.setattr(timings, "measure", figure)
     return asked
 
 
@@ -70,7 +85,7 @@ def test_blocks_bound_the_activations(monkeypatch):
 def test_short_runs_measure_nothing(cache, measured):
     posterior = regression()
     theta = torch.zeros(12, posterior.dim)
-    monkeypatched = choose_plan(posterior, theta, 1.0, chunk_size=None, compile=None)
+    monkeypatched = choose_plan(posterior, theta, (1.0, 0.0), chunk_size=None, compile=None)
     assert monkeypatched == default_plan(posterior, 12)
     assert [repeats for *_, repeats in measured] == [1], "one timing tells whether the run is short"
     assert not cache.exists()
@@ -78,7 +93,7 @@ def test_short_runs_measure_nothing(cache, measured):
 
 def test_fixed_choices_are_not_measured(cache, measured):
     posterior = regression()
-    plan = choose_plan(posterior, torch.zeros(12, posterior.dim), 1e9, chunk_size=5, compile=True)
+    plan = choose_plan(posterior, torch.zeros(12, posterior.dim), (1e9, 0.0), chunk_size=5, compile=True)
     assert (plan.chunk_size, plan.compiled) == (5, True)
     assert measured == []
 
@@ -86,41 +101,83 @@ def test_fixed_choices_are_not_measured(cache, measured):
 def test_long_runs_measure_once(cache, measured):
     posterior = regression()
     theta = torch.zeros(12, posterior.dim)
-    first = choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None)
+    first = choose_plan(posterior, theta, LONG, chunk_size=None, compile=None)
     assert first == Plan(6, 70, True, workers=2), "compiled programs share the chains"
     files = list(cache.iterdir())
     assert len(files) == 1
     assert len(json.loads(files[0].read_text())) == 7
-    short = choose_plan(posterior, theta, 1.0, chunk_size=None, compile=None)
-    assert short == Plan(12, 70, False), "known figures serve short runs, which repay no compilation"
     measured.clear()
-    assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None) == first
+    assert choose_plan(posterior, theta, LONG, chunk_size=None, compile=None) == first
     assert measured == [], "the second time everything comes from the cache"
+    short = choose_plan(posterior, theta, (1.0, 0.0), chunk_size=None, compile=None)
+    assert short == default_plan(posterior, 12), "a short run is the same whatever the cache holds"
 
 
 def test_a_damaged_cache_is_measured_again(cache, measured):
     posterior = regression()
     theta = torch.zeros(12, posterior.dim)
-    first = choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None)
+    first = choose_plan(posterior, theta, LONG, chunk_size=None, compile=None)
     for damage in ("{", "[]", '{"8/70/False": 0.5}', '{"8/70/False": "ab"}'):
         next(cache.iterdir()).write_text(damage)
-        assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=None) == first
+        assert choose_plan(posterior, theta, LONG, chunk_size=None, compile=None) == first
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, measured):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BNNPRIORS_CACHE", str(tmp_path / "file"))
     posterior = regression()
-    plan = choose_plan(posterior, torch.zeros(12, posterior.dim), 1000.0, chunk_size=None, compile=None)
+    plan = choose_plan(posterior, torch.zeros(12, posterior.dim), LONG, chunk_size=None, compile=None)
     assert plan.chunk_size == 6
 
 
 def test_user_fixes_one_choice(cache, measured):
     posterior = regression()
     theta = torch.zeros(12, posterior.dim)
-    assert choose_plan(posterior, theta, 1000.0, chunk_size=5, compile=None).chunk_size == 5
-    assert not choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=False).compiled
-    assert choose_plan(posterior, theta, 1000.0, chunk_size=None, compile=True).compiled
+    assert choose_plan(posterior, theta, LONG, chunk_size=5, compile=None).chunk_size == 5
+    assert not choose_plan(posterior, theta, LONG, chunk_size=None, compile=False).compiled
+    assert choose_plan(posterior, theta, LONG, chunk_size=None, compile=True).compiled
+
+
+def test_minibatch_samplers_are_timed_on_minibatches(cache, monkeypatch):
+    kinds = []
+
+    def figure(posterior, theta, plan, kind, repeats):
+        kinds.append(kind)
+        return 1.0, 1.0
+
+    monkeypatch.setattr(timings, "measure", figure)
+    monkeypatch.setattr(planning, "onednn_pays", lambda: False)
+    data = regression().data
+    posterior = bp.Posterior(regression().model, bp.likelihoods.Gaussian(1.0), data.x, data.y, batch_size=7)
+    theta = torch.zeros(2, posterior.dim)
+    choose_plan(posterior, theta, (0.0, 1000.0), chunk_size=None, compile=None)
+    assert set(kinds) == {"estimate"}
+    choose_plan(posterior, theta, (10.0, 1000.0), chunk_size=None, compile=None)
+    assert set(kinds) == {"estimate", "exact"}
+
+
+def test_several_chains_at_once_may_be_impossible(cache, monkeypatch):
+    """Long runs of a network that vmap does not take get one chain a call, and a fixed chunk_size says what to do."""
+    monkeypatch.setattr(planning, "MEASURE_ABOVE", 0.0)
+    posterior = regression(Recurrent())
+    theta = torch.randn(3, posterior.dim, generator=torch.Generator().manual_seed(0))
+    plan = choose_plan(posterior, theta, LONG, chunk_size=None, compile=False)
+    assert plan.chunk_size == 1
+    with pytest.raises(RuntimeError, match="for 3 chains at once: leave chunk_size out"):
+        posterior.target(3, Plan(3, 70, False)).potential(theta)
+
+
+def test_no_compiler_leaves_the_programs_uncompiled(cache, monkeypatch, caplog):
+    def figure(posterior, theta, plan, kind, repeats):
+        if plan.compiled:
+            raise CompileError("install a C++ compiler")
+        return 1.0, 1.0
+
+    monkeypatch.setattr(timings, "measure", figure)
+    posterior = regression()
+    theta = torch.zeros(2, posterior.dim)
+    assert not choose_plan(posterior, theta, LONG, chunk_size=None, compile=None).compiled
+    assert "uncompiled" in caplog.text
 
 
 def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):

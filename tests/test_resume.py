@@ -129,27 +129,32 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 import bnnpriors as bp
-from bnnpriors import programs, run
+from bnnpriors import programs, run, sampling
 from bnnpriors.samplers import GGMC, HMC
 from bnnpriors.store import Store
 
-run.CHECKPOINT_SECONDS = 0.0
-programs.trace = lambda function, args, compiled: function  # tracing would be most of the time
+run.CHECKPOINT_SECONDS = run.MEET_SECONDS = 0.0
+if sys.argv[2] == "threads":
+    sampling.choose_plan = lambda *_, **__: programs.Plan(1, 4, False, workers=2)
+else:
+    programs.trace = lambda function, args, compiled: function  # tracing would be most of the time
 generator = torch.Generator().manual_seed(0)
 x = torch.randn(15, 2, generator=generator)
 model = bp.attach(torch.nn.Linear(2, 1), bp.priors.Normal())
 batch_size, sampler = {
     "HMC": (None, HMC(step_size=0.05, num_steps=2)),
     "GGMC": (5, GGMC(step_size=0.05, steps_per_test=3, target_acceptance=0.7)),
+    "threads": (5, GGMC(step_size=0.05, steps_per_test=3, target_acceptance=0.7)),
 }[sys.argv[2]]
 post = bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x.sum(1, keepdim=True), batch_size=batch_size)
-post.target(3).value_and_gradient(torch.zeros(3, post.dim))  # torch loads much of itself here, once for all children
+# torch loads much of itself here, once for all children
+post.target(3, programs.Plan(1, 4, False)).value_and_gradient(torch.zeros(3, post.dim))
 killed, alone = sys.argv[3:]
 
 def start(path):
     child = os.fork()
     if child == 0:
-        bp.sample(post, sampler, num_samples=60, num_warmup=40, num_chains=3, store=path, resume=True, progress=False)
+        bp.sample(post, sampler, num_samples=30, num_warmup=40, num_chains=3, thin=2, store=path, resume=True, progress=False)
         os._exit(0)
     return child
 
@@ -179,7 +184,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("kind", ["HMC", "GGMC"])
+@pytest.mark.parametrize("kind", ["HMC", "GGMC", "threads"])
 def test_killed_at_random_moments(tmp_path, kind):
     """SIGKILL every few steps, in warm-up and after it, at any place in a commit: theta and figures are those of the run that
     was left alone."""
@@ -199,7 +204,7 @@ def test_killed_at_random_moments(tmp_path, kind):
     assert any(iteration < 40 for iteration in reached), "no kill fell into warm-up"
     assert any(40 < iteration < 100 for iteration in reached), "no kill fell into sampling"
     draws = bp.Draws.open(tmp_path / "a")
-    assert draws.num_draws == 60
+    assert draws.num_draws == 30
     assert_same(draws, bp.Draws.open(tmp_path / "b"))
 
 

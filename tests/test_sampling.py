@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import bnnpriors as bp
+from bnnpriors import SamplingError, run
 from bnnpriors.samplers import GGMC, HMC, SGLD
 
 from .conjugate import regression, sample
@@ -60,7 +61,32 @@ def test_thinning_and_warm_up_choose_among_the_same_steps(name):
         offset = 5
     assert torch.equal(every.theta[:, offset + 3 :: 4], some.theta)
     for figure in some.stats:
-        assert torch.equal(every.stats[figure][:, offset + 3 :: 4], some.stats[figure]), figure
+        if figure == "acceptance":  # of all four steps
+            mean = every.stats[figure][:, offset:].unflatten(1, (-1, 4)).mean(2)
+            torch.testing.assert_close(some.stats[figure], mean)
+        else:
+            assert torch.equal(every.stats[figure][:, offset + 3 :: 4], some.stats[figure]), figure
+
+
+def test_a_divergence_between_kept_draws_is_kept():
+    class Diverging(SGLD):
+        """The second of each three steps of a chain diverges."""
+
+        def step(self, target, state, streams):
+            new, _ = super().step(target, state, streams)
+            self.__dict__["count"] = self.__dict__.get("count", 0) + 1
+            return new, {"divergent": torch.full((2,), self.__dict__["count"] % 6 == 2)}
+
+    posterior, *_ = regression()
+    draws = sample(posterior, Diverging(step_size=0.01), num_samples=6, num_chains=2, thin=3)
+    assert draws.stats["divergent"][0].tolist() == [True, False, True, False, True, False]
+
+
+def test_a_chain_that_diverges_in_warm_up_is_noticed_there(monkeypatch):
+    monkeypatch.setattr(run, "MEET_SECONDS", 0.0)
+    posterior, *_ = regression()
+    with pytest.raises(SamplingError, match=r"by step \d{1,3}:"):
+        sample(posterior, SGLD(step_size=50.0), num_samples=1, num_warmup=10_000, num_chains=2)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

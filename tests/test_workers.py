@@ -67,7 +67,8 @@ def test_samplers_that_couple_chains_get_one_thread(tmp_path, monkeypatch):
     assert zarr.open_group(str(tmp_path / "a")).attrs["plan"][3] == 1
 
 
-def test_a_function_that_cannot_be_traced_runs_one_call_at_a_time(monkeypatch):
+@pytest.mark.parametrize("block_size", [15, 7])
+def test_a_network_that_cannot_be_traced_runs_one_call_at_a_time(monkeypatch, block_size):
     class Branching(torch.nn.Linear):
         """Control flow that depends on the weights; `functional_call` swaps its parameters in place."""
 
@@ -77,10 +78,29 @@ def test_a_function_that_cannot_be_traced_runs_one_call_at_a_time(monkeypatch):
     x = torch.randn(15, 2, generator=torch.Generator().manual_seed(0))
     model = bp.attach(Branching(2, 1), bp.priors.Normal())
     given = bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x.sum(1, keepdim=True))
-    with_plan(monkeypatch, chunk_size=1)
-    alone = sample(None, given=given, num_chains=4)
-    with_plan(monkeypatch, chunk_size=1, workers=2)
-    assert torch.equal(sample(None, given=given, num_chains=4).theta, alone.theta)
+    with_plan(monkeypatch, chunk_size=1, block_size=block_size)
+    alone = sample(None, given=given, num_chains=3)
+    with_plan(monkeypatch, chunk_size=1, block_size=block_size, workers=2)
+    assert torch.equal(sample(None, given=given, num_chains=3).theta, alone.theta)
+
+
+def test_a_likelihood_that_cannot_be_traced_runs_one_call_at_a_time(monkeypatch):
+    """Groups of one and of two chains call two programs, which share one module."""
+
+    class Checked:
+        def log_prob(self, outputs, y):
+            if (y < -1e9).any():
+                raise ValueError("y")
+            return -((outputs - y) ** 2).sum(-1)
+
+    x = torch.randn(15, 2, generator=torch.Generator().manual_seed(0))
+    model = bp.attach(bp.models.mlp(2, 1, hidden=(3,)), bp.priors.Normal())
+    given = bp.Posterior(model, Checked(), x, x.sum(1, keepdim=True))
+    with_plan(monkeypatch, workers=1)
+    alone = sample(None, given=given, num_chains=3, num_samples=60)
+    with_plan(monkeypatch, workers=2)
+    shared = sample(None, given=given, num_chains=3, num_samples=60)
+    torch.testing.assert_close(shared.theta, alone.theta, rtol=1e-2, atol=1e-2)
 
 
 def test_errors_of_a_thread_arrive(monkeypatch):

@@ -52,9 +52,14 @@ class Sampler:
         """Tune the state after warm-up step `iteration` of `num_warmup`."""
         return state
 
+    def gradients(self, target: Target) -> tuple[float, float]:
+        """Gradients a step: exact ones on the full data, and estimates, which without a batch size are exact too."""
+        return 0.0, 1.0
+
     def evaluations(self, target: Target) -> float:
         """Full-data gradient evaluations a step, for estimates of cost."""
-        return 1.0 if target.batch_size is None else target.batch_size / target.num_data
+        exact, estimates = self.gradients(target)
+        return exact + estimates * (1.0 if target.batch_size is None else target.batch_size / target.num_data)
 
     def check(self, target: Target) -> None:
         """Raise ValueError where the sampler cannot serve this target."""

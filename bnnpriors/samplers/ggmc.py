@@ -144,7 +144,6 @@ class GGMC(Sampler):
         log_step = averaging.log_average if iteration == num_warmup - 1 else averaging.log_step
         return state._replace(step_size=log_step.exp(), averaging=torch.stack(averaging, dim=1))
 
-    def evaluations(self, target: Target) -> float:
-        """L − 1 minibatch gradients and one exact, or one estimate."""
-        each = super().evaluations(target)
-        return each if self.steps_per_test is None else 1 + (self.steps_per_test - 1) * each
+    def gradients(self, target: Target) -> tuple[float, float]:
+        """L − 1 estimates and one exact gradient, or one estimate without a test."""
+        return (0.0, 1.0) if self.steps_per_test is None else (1.0, self.steps_per_test - 1.0)

@@ -143,9 +143,9 @@ class HMC(Sampler):
             squares=moments.squares,
         )
 
-    def evaluations(self, target: Target) -> float:
-        """One gradient a leapfrog step."""
-        return float(self.num_steps)
+    def gradients(self, target: Target) -> tuple[float, float]:
+        """One exact gradient a leapfrog step."""
+        return float(self.num_steps), 0.0
 
 
 def _kinetic(momentum: Tensor, inverse_mass: Tensor) -> Tensor:
