@@ -161,7 +161,7 @@ class Store:
             raise StoreError(
                 f"{self.path}: array {name!r} has a corrupted chunk among draws {start} to {stop} "
                 f"({error}). Restore the folder from "
-                "a copy, or delete it and run again; the same seed gives the same draws"
+                "a copy, or delete it and run again with the same seed"
             ) from error
 
     def _claim(self, path: Path) -> None:
@@ -201,7 +201,7 @@ class Store:
             raise StoreError(
                 f"{self.path}: a chunk of array {name!r} is missing ({place.name} of {place.parent}). "
                 f"Restore the folder from a copy, or "
-                "delete it and run again; the same seed gives the same draws"
+                "delete it and run again with the same seed"
             )
 
     def _flush(self, name: str, stop: int) -> None:

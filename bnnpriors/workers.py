@@ -38,7 +38,10 @@ class Workers:
 
 @contextmanager
 def working(count: int, *, onednn: bool = False) -> Iterator[Workers]:
-    """Threads and settings for a run; the settings are undone at the end.
+    """Threads and settings for a run.
+
+    Torch's thread count and its switch for products hold for the process, and are set back at the end. glibc's memory settings
+    stay (`keep_freed_memory`).
 
     Args:
         count: threads. Above 1, torch starts none of its own in the meantime.
