@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from .batched import is_dense
-from .programs import CompileError, Plan
+from .programs import Plan
 from .timings import Timings
+from .tracing import CompileError
 from .workers import onednn_pays
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .programs import CompileError, Plan
+from .programs import Plan
 from .streams import Streams
+from .tracing import CompileError
 from .workers import parts, working
 
 if TYPE_CHECKING:

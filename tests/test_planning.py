@@ -8,8 +8,9 @@ import torch
 import bnnpriors as bp
 from bnnpriors import planning, timings
 from bnnpriors.planning import choose_plan, default_plan
-from bnnpriors.programs import CompileError, Plan
+from bnnpriors.programs import Plan
 from bnnpriors.timings import cache_folder
+from bnnpriors.tracing import CompileError
 
 LONG = (1000.0, 0.0)
 

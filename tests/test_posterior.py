@@ -15,8 +15,9 @@ from torch.func import functional_call
 import bnnpriors as bp
 from bnnpriors import priors as P
 from bnnpriors.posterior import Target
-from bnnpriors.programs import Plan, rational_tanh
+from bnnpriors.programs import Plan
 from bnnpriors.streams import Streams
+from bnnpriors.tracing import rational_tanh
 
 N, CHAINS = 23, 4
 WHOLE = Plan(CHAINS, N, False)
