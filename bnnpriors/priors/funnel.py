@@ -1,8 +1,8 @@
 """Where a funnel can form: tensors in the centred form whose scale has a prior of its own.
 
 Given its scale s, a weight w ~ N(0, s²) spreads like s. Where the data leave s open, the joint density of (log s, w) is a funnel:
-wide where s is large, and so narrow where s is small that no one step size suits both (Neal 2003, "Slice sampling", §8; Betancourt
-& Girolami 1312.0906). In the non-centred form w = s z the latents z and log s are independent under the prior.
+wide where s is large, and so narrow where s is small that no one step size suits both (Neal 2003, "Slice sampling", §8;
+Betancourt & Girolami 1312.0906). In the non-centred form w = s z the latents z and log s are independent under the prior.
 """
 
 from __future__ import annotations
