@@ -44,7 +44,7 @@ def neal(centred: bool, seed: int = 0) -> bp.Draws:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bp.FunnelWarning)
         return bp.sample(
-            bp.Posterior(model), sampler, num_samples=1000, num_warmup=500, num_chains=4, seed=seed,
+            bp.Posterior(model), sampler, num_samples=400, num_warmup=200, num_chains=8, seed=seed,
             progress=False, compile=False,
         )  # fmt: skip
 
@@ -54,7 +54,9 @@ def said(report: Diagnostics) -> list[str]:
 
 
 def test_neals_funnel_is_sampled_in_the_non_centred_form_and_named_in_the_centred_one() -> None:
-    """Over seeds 0 to 4: R̂ of log s at most 1.002 non-centred, at least 1.2 centred."""
+    """Over seeds 0 to 5 R̂ of log s was at most 1.005 non-centred and at least 1.4 centred, E-BFMI at least 0.85 and at most 0.16.
+    The Kolmogorov-Smirnov tests have alarm 1e-6.
+    """
     good, bad = neal(False), neal(True)
     figures = convergence(good["w.scale"].log())
     assert figures.rhat[0] < 1.01
@@ -68,13 +70,13 @@ def test_neals_funnel_is_sampled_in_the_non_centred_form_and_named_in_the_centre
     assert "the centred weights w are too narrow" in warning
     assert "w.scale (over a factor of" in warning
     assert "give the prior of w centred=False" in warning
-    thinned = good["w.scale"].log()[:, ::10].flatten().numpy()
+    thinned = good["w.scale"].log()[:, ::5].flatten().numpy()
     assert stats.kstest(thinned, stats.norm(0.0, NEAL).cdf).pvalue > ALARM
-    thinned = (good["w"] / good["w.scale"][..., None])[:, ::10].flatten().numpy()
+    thinned = (good["w"] / good["w.scale"][..., None])[:, ::5].flatten().numpy()
     assert stats.kstest(thinned, stats.norm.cdf).pvalue > ALARM
 
 
-def _network_report(centred: bool) -> Diagnostics:
+def _network_report(centred: bool, seed: int = 0) -> Diagnostics:
     """Five data under noise of scale 1, and one scale for the 20 weights of the last layer."""
     net = bp.models.mlp(1, 1, hidden=(20,), activation="tanh").double()
     last = P.Normal(0.0, P.HalfNormal(0.5), centred=centred)
@@ -84,7 +86,7 @@ def _network_report(centred: bool) -> Diagnostics:
     posterior = bp.Posterior(model, bp.likelihoods.Gaussian(1.0), x, y)
     sampler = bp.samplers.HMC(step_size=0.05, num_steps=8, jitter=0.5, target_acceptance=0.9)
     draws = bp.sample(
-        posterior, sampler, num_samples=700, num_warmup=300, num_chains=8, seed=0, progress=False, compile=False
+        posterior, sampler, num_samples=1000, num_warmup=400, num_chains=8, seed=seed, progress=False, compile=False
     )  # fmt: skip
     report = draws.summary(torch.linspace(-2, 2, 21, dtype=torch.float64)[:, None])
     report.figures["rhat_scale"] = float(convergence(draws["2.weight.scale"].log()).rhat[0])
@@ -94,6 +96,9 @@ def _network_report(centred: bool) -> Diagnostics:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::bnnpriors.FunnelWarning")
 def test_a_network_with_few_data_converges_in_the_non_centred_form_alone() -> None:
+    """Over seeds 0 to 2 R̂ of the scale was at most 1.004 non-centred and at least 1.22 centred, that of the predictions at most
+    1.003 and at least 1.015.
+    """
     good, bad = _network_report(False), _network_report(True)
     assert good.figures["rhat_scale"] < 1.01 < 1.1 < bad.figures["rhat_scale"]
     assert good.figures["rhat_predictions"] < 1.01 < bad.figures["rhat_predictions"]
