@@ -40,7 +40,7 @@ class Weights(nn.Module):
 def neal(centred: bool, seed: int = 0) -> bp.Draws:
     """Draws of Neal's funnel by HMC, the budget the same for both forms."""
     model = bp.attach(Weights(), P.Normal(0.0, P.LogNormal(0.0, NEAL), centred=centred))
-    sampler = bp.samplers.HMC(step_size=0.1, num_steps=5, jitter=0.5, target_acceptance=0.9)
+    sampler = bp.samplers.HMC(step_size=0.1, num_steps=3, jitter=0.5, target_acceptance=0.8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bp.FunnelWarning)
         return bp.sample(
@@ -54,18 +54,18 @@ def said(report: Diagnostics) -> list[str]:
 
 
 def test_neals_funnel_is_sampled_in_the_non_centred_form_and_named_in_the_centred_one() -> None:
-    """Over seeds 0 to 5 R̂ of log s was at most 1.005 non-centred and at least 1.4 centred, E-BFMI at least 0.85 and at most 0.16.
-    The Kolmogorov-Smirnov tests have alarm 1e-6.
+    """Over seeds 0 to 4 R̂ of log s was at most 1.004 non-centred and at least 1.45 centred, E-BFMI at least 0.86 and at
+    most 0.14. The Kolmogorov-Smirnov tests have alarm 1e-6.
     """
     good, bad = neal(False), neal(True)
     figures = convergence(good["w.scale"].log())
     assert figures.rhat[0] < 1.01
     assert convergence(bad["w.scale"].log()).rhat[0] > 1.1
-    assert good.summary().funnels == []
-    assert not said(good.summary())
-    report = bad.summary()
+    healthy, report = good.summary(), bad.summary()
+    assert healthy.funnels == []
+    assert not said(healthy)
     assert report.funnels == ["w.scale"]
-    assert report.figures["bfmi"] < 0.3 < good.summary().figures["bfmi"]
+    assert report.figures["bfmi"] < 0.3 < healthy.figures["bfmi"]
     (warning,) = said(report)
     assert "the centred weights w are too narrow" in warning
     assert "w.scale (over a factor of" in warning
