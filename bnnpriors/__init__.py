@@ -7,6 +7,7 @@ from .evaluation import evaluate
 from .evaluation.prior_predictive import prior_predictive
 from .module import BayesianModule, attach
 from .posterior import Posterior
+from .priors.funnel import FunnelWarning
 from .run import SamplingError
 from .sampling import sample
 from .store import StoreError
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BayesianModule",
     "Draws",
+    "FunnelWarning",
     "Posterior",
     "SamplingError",
     "StoreError",

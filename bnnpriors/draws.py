@@ -13,6 +13,7 @@ from torch.func import vmap
 
 from .joint import Joint
 from .layout import Layout
+from .priors.site import Site
 from .store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ class Draws:
         return self._read("theta")
 
     @property
+    def sites(self) -> tuple[Site, ...]:
+        """The model's random tensors with their priors; none where the store holds no model."""
+        return () if self._joint is None else tuple(self._joint.model.sites)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What `draws[name]` knows: weights, hyperparameters, and the likelihood's own as `likelihood.*`."""
         return self.layout.names
@@ -122,7 +128,7 @@ class Draws:
         return SamplePredictive(joint.outputs(theta, x), joint.likelihood, own, num_chains=self.num_chains)
 
     def summary(self, x: Any = None) -> Diagnostics:
-        """R̂, effective sample sizes, temperatures and warnings; in prediction space too where inputs are given."""
+        """R̂, effective sample sizes, temperatures, funnels and warnings; in prediction space too where inputs are given."""
         from .evaluation.diagnostics import summary
 
         return summary(self, None if x is None else self.predict(x))

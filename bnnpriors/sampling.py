@@ -16,6 +16,7 @@ from .draws import Draws
 from .fingerprint import difference, fingerprint
 from .planning import choose_plan
 from .posterior import Posterior
+from .priors.funnel import FunnelWarning, hint
 from .programs import Plan
 from .progress import Progress
 from .run import Run
@@ -62,6 +63,8 @@ def sample(
             belongs to another run, is damaged, locked, or does not fit the disk. SamplingError: a start
             without finite density, a chain that diverges to NaN.
 
+    Warns with a `FunnelWarning` where a hyperprior scales centred weights, of which there are more than data.
+
     On SIGINT or SIGTERM a run with a store stops after the step at hand, checkpoints and raises
     KeyboardInterrupt; on SIGINT a run in memory returns the draws so far with a warning.
     """
@@ -87,6 +90,8 @@ def sample(
     )
     check_room(cost, path)
     logger.info("%s: %s", type(sampler).__name__, cost)
+    if (advice := hint(posterior.model.sites, posterior.num_data)) is not None:
+        warnings.warn(advice, FunnelWarning, stacklevel=2)
 
     rungs = len(posterior.temperatures)
     keys = [(rung, chain) for rung in range(rungs) for chain in range(num_chains)]

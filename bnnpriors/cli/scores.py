@@ -43,7 +43,7 @@ def score(draws: Draws, data: Dataset, ood: Tensor | None) -> dict[str, Any]:
         row["step_size"] = float(draws.stats["step_size"].double().mean())
     found = summary(draws, pred, max_scalars=MAX_SCALARS)
     row |= {name: value for name, value in found.figures.items() if name not in row}
-    return row | {"warnings": found.warnings, "tensors": found.tensors}
+    return row | {"warnings": found.warnings, "tensors": found.tensors, "funnels": found.funnels}
 
 
 def _metrics(pred: SamplePredictive, data: Dataset, ood: SamplePredictive | None) -> dict[str, float]:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..layout import Layout
-from .chains import MIN_DRAWS, check_convergence, subset
+from .chains import check_convergence, subset
+from .funnels import LOW_BFMI, check_funnels, energy_information
 from .sampled import SamplePredictive
 from .temperatures import check_temperatures
 
-_LOW_ACCEPTANCE, _HIGH_ACCEPTANCE, _LOW_BFMI = 0.4, 0.98, 0.3
+_LOW_ACCEPTANCE, _HIGH_ACCEPTANCE = 0.4, 0.98
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Diagnostics:
         figures: name -> number; NaN where it could not be computed, and then a warning says why.
         warnings: what looks wrong and what to do, in plain language. Empty means that nothing was found.
         tensors: parameter name -> share of its draws whose kinetic temperature lies inside the 99 % interval.
+        funnels: names of the hyperparameters whose centred weights make a funnel; a warning says what to do.
     """
 
     figures: dict[str, float]
     warnings: list[str] = field(default_factory=list)
     tensors: dict[str, float] = field(default_factory=dict)
+    funnels: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         rows = [
@@ -48,7 +51,7 @@ def summary(
     Args:
         draws: an object with `theta` [chains, draws, dim], `stats` (name -> [chains, draws]) and `temperatures`
             [chains]; perhaps also `tensor_stats` (name -> [chains, draws, tensors]) and then `layout`, with the
-            names and sizes of the tensors.
+            names and sizes of the tensors; perhaps also `sites`, the model's, where funnels are then looked for.
         pred: these draws' predictions at some inputs, with their `num_chains`. R̂ and ESS of predictions
             matter most: weights have symmetries that predictions do not.
         max_scalars: how many weights, and how many predicted numbers, to look at: a random subset fixed by
@@ -56,7 +59,7 @@ def summary(
 
     Figures, the worst over what was looked at: `rhat_*`, `rhat_share_*` (the share of scalars with R̂ >
     1.01), `ess_bulk_*` and `ess_tail_*`, for `weights` and `predictions`; `acceptance`, `divergent` (a
-    share), `bfmi` (the energy's fraction of missing information, the lowest over chains);
+    share), `bfmi` (E-BFMI, the energy's fraction of missing information, the lowest over chains);
     `kinetic_temperature` and `configurational_temperature` as multiples of each chain's T, so that 1 is
     right; `kinetic_inside` and `kinetic_inside_tensors`, the shares inside the central 99 % interval.
     """
@@ -69,17 +72,23 @@ def summary(
         points = subset(pred.num_points, max_scalars, seed)
         spaces["predictions"] = pred.predictions_by_chain(points.to(pred.outputs.device))
     notes: list[str] = []
+    funnels: list[str] = []
+    moves, said_of_moves = _check_moves(stats)
     if np.all(temperatures == temperatures[0]):
         for name, samples in spaces.items():
             found, said = check_convergence(name, samples, max_scalars=max_scalars, seed=seed)
             figures |= found
+            notes += said
+        if getattr(draws, "sites", ()):
+            divergent = stats["divergent"] > 0 if "divergent" in stats else None
+            bfmi = moves.get("bfmi", math.nan)
+            funnels, said = check_funnels(draws, divergent, bfmi, max_scalars=max_scalars, seed=seed)
             notes += said
     else:
         notes.append(
             "The chains have different temperatures, so R̂ and ESS over them mean nothing: use "
             "draws.at_temperature(T) for one temperature at a time."
         )
-    found, said = _check_moves(stats)
     tensor_stats = {
         name: _array(value) for name, value in (getattr(draws, "tensor_stats", None) or {}).items()
     }
@@ -87,7 +96,7 @@ def summary(
     sizes = np.asarray(layout.sizes, dtype=np.int64)
     warm, warnings, shares = check_temperatures(stats, tensor_stats, sizes, temperatures, theta.shape[2])
     tensors = dict(zip(layout.names, map(float, shares), strict=True)) if len(shares) else {}
-    return Diagnostics(figures | found | warm, notes + said + warnings, tensors)
+    return Diagnostics(figures | moves | warm, notes + said_of_moves + warnings, tensors, funnels)
 
 
 def _check_moves(stats: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
@@ -117,15 +126,13 @@ def _check_moves(stats: Mapping[str, np.ndarray]) -> tuple[dict[str, float], lis
                 f"{count} draws diverged (their energy error exploded), so a region is not explored: use a "
                 "smaller step_size."
             )
-    if "energy" in stats and stats["energy"].shape[1] >= MIN_DRAWS:
-        from arviz_stats.base import array_stats
-
-        with np.errstate(invalid="ignore", divide="ignore"):
-            figures["bfmi"] = float(np.min(array_stats.bfmi(stats["energy"], chain_axis=0, draw_axis=1)))
-        if figures["bfmi"] < _LOW_BFMI:
+    if "energy" in stats:
+        figures["bfmi"] = float(np.min(energy_information(stats["energy"])))
+        if figures["bfmi"] < LOW_BFMI:
             notes.append(
-                f"The energy's fraction of missing information is {figures['bfmi']:.2f}, below {_LOW_BFMI}: "
-                "the chains move slowly between energies; use a non-centred prior, or sample longer."
+                f"The energy's fraction of missing information is {figures['bfmi']:.2f}, below {LOW_BFMI}: "
+                "the chains move slowly between energies, as in funnels and heavy tails; sample longer, or in other latents "
+                "(centred=False)."
             )
     return figures, notes
 

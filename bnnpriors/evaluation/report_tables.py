@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
+from .funnels import LOW_BFMI
 from .plots import COLOURS
 from .report_verdict import POOR_ACCEPTANCE, POOR_RHAT, POOR_TEMPERATURE, Row, grade, nearest_to_one, reasons
 
@@ -43,6 +44,7 @@ def diagnostics_table(rows: Sequence[Row]) -> str:
         ("ESS bulk", "predictions", _plain("ess_bulk_predictions", ".0f")),
         ("ESS tail", "predictions", _plain("ess_tail_predictions", ".0f")),
         ("accep&shy;tance", "", _plain("acceptance", ".2f", lambda v: v < POOR_ACCEPTANCE)),
+        ("E-BFMI", "", _plain("bfmi", ".2f", lambda v: v < LOW_BFMI)),
         ("step size", "", _plain("step_size", ".2g")),
         (
             "kinetic&nbsp;/&nbsp;T",

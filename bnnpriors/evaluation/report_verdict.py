@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..priors.funnel import listed
 from .chains import ESS_PER_CHAIN, RHAT_LIMIT
+from .funnels import LOW_BFMI
 
 Row = Mapping[str, Any]
 
 POOR_RHAT, POOR_ACCEPTANCE, POOR_DIVERGENT, POOR_TEMPERATURE = 1.1, 0.4, 0.01, 0.05
 RULES = (
-    f"Good: R̂ of the predictions at most {RHAT_LIMIT}, and at least {ESS_PER_CHAIN} effective draws a chain. "
+    f"Good: R̂ of the predictions at most {RHAT_LIMIT}, and at least {ESS_PER_CHAIN} effective draws a chain, "
+    f"no funnel, and an energy's fraction of missing information (E-BFMI) of at least {LOW_BFMI}. "
     f"Poor: R̂ of the predictions above {POOR_RHAT}, acceptance below {POOR_ACCEPTANCE}, more than {POOR_DIVERGENT:.0%} "
     f"of the draws divergent, or a configurational temperature off by more than {POOR_TEMPERATURE:.0%} and four standard "
     "errors. Fair: in between. Weights have symmetries that predictions do not, so R̂ of the weights does not count."
@@ -67,25 +70,42 @@ def _trust(rows: Sequence[Row]) -> list[str]:
     )
     poor = [row for row, name in zip(rows, grades, strict=True) if name == "poor"]
     if not poor:
-        return [
-            total,
+        advice = (
             "Read the standard errors with the figures."
             if counts["fair"]
-            else "The figures can be taken as they are.",
-        ]
+            else "The figures can be taken as they are."
+        )
+    else:
+        advice = (
+            f"Poor: {_places(poor, rows)}. Their figures describe these chains and not the posterior: sample and warm up "
+            "longer before drawing conclusions from them."
+        )
+    return [total, advice, *_funnels(rows)]
+
+
+def _funnels(rows: Sequence[Row]) -> list[str]:
+    inside = [row for row in rows if row.get("funnels")]
+    if not inside:
+        return []
+    names = list(dict.fromkeys(name for row in inside for name in row["funnels"]))
+    return [
+        f"Funnels between {listed(names)} and the centred weights that they scale: {_places(inside, rows)}. More draws hardly "
+        "help there; the warnings name the priors to change."
+    ]
+
+
+def _places(some: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Which of the rows these are, in words."""
+    if len(some) == len(rows):
+        return "every one"
     places = []
-    for prior in dict.fromkeys(row["prior"] for row in poor):
-        mine = [row for row in poor if row["prior"] == prior]
+    for prior in dict.fromkeys(row["prior"] for row in some):
+        mine = [row for row in some if row["prior"] == prior]
         every = len(mine) == len([row for row in rows if row["prior"] == prior])
         places.append(
             f"{prior} at " + ("every T" if every else "T = " + _join(f"{r['temperature']:g}" for r in mine))
         )
-    where = "every one" if len(poor) == len(rows) else "; ".join(places)
-    return [
-        total,
-        f"Poor: {where}. Their figures describe these chains and not the posterior: sample and warm up longer "
-        "before drawing conclusions from them.",
-    ]
+    return "; ".join(places)
 
 
 def _cold(rows: Sequence[Row]) -> list[str]:
@@ -135,7 +155,8 @@ def _figure(row: Row) -> str:
 
 def _is_good(row: Row) -> bool:
     ess = min(_number(row.get("ess_bulk_predictions")), _number(row.get("ess_tail_predictions")))
-    return row["rhat_predictions"] <= RHAT_LIMIT and ess >= ESS_PER_CHAIN * row["chains"]
+    explores = not row.get("funnels") and not row.get("bfmi", math.nan) < LOW_BFMI
+    return row["rhat_predictions"] <= RHAT_LIMIT and ess >= ESS_PER_CHAIN * row["chains"] and explores
 
 
 def _number(value: float | None, otherwise: float = 0.0) -> float:

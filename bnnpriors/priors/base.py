@@ -32,7 +32,8 @@ class Prior:
     A subclass needs `log_prob` and `sample`. Any attribute that is itself a `Prior` is a hyperprior: it gets a latent of
     its own (one number a tensor; `per` and `shared` change that), and `log_prob` sees its value in place of the prior.
     `support` says where the density lives; constrained values are sampled through
-    `torch.distributions.biject_to(support)`, Jacobian included.
+    `torch.distributions.biject_to(support)`, Jacobian included. `widths` names the parameters that set how far the latent of
+    the centred form spreads: under a hyperprior on one of them a funnel can form, which `Draws.summary` looks for.
 
         class Cauchy(bp.priors.Prior):
             def __init__(self, scale):
@@ -47,6 +48,7 @@ class Prior:
 
     support: constraints.Constraint = constraints.real
     centred: bool = True
+    widths: tuple[str, ...] = ("scale",)
     extent: str = "tensor"
     shared_as: str | None = None
 

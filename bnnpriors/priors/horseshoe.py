@@ -46,6 +46,8 @@ class RegularizedHorseshoe(Normal):
         slab_scale: s > 0. slab_df: ν > 0.
     """
 
+    widths = ("local", "slab")
+
     def __init__(
         self,
         global_scale: Parameter = 1.0,

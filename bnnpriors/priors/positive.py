@@ -19,6 +19,7 @@ class HalfNormal(ScaleFamily):
     """|w| of a Normal w: log p(s) = log 2 − s²/(2 scale²) − log(scale √(2π)), s > 0. Variance scale² (1 − 2/π)."""
 
     support = constraints.positive
+    widths = ()  # the latent log s is shifted by log scale, and not widened
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * z * z + 0.5 * math.log(2 / math.pi)
@@ -34,6 +35,7 @@ class HalfCauchy(ScaleFamily):
     """|w| of a Cauchy w: log p(s) = log 2 − log(π scale (1 + s²/scale²)), s > 0. Mean and variance are infinite."""
 
     support = constraints.positive
+    widths = ()  # the latent log s is shifted by log scale, and not widened
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         return math.log(2 / math.pi) - torch.log1p(z * z)

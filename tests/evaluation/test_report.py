@@ -40,6 +40,9 @@ def row(prior: str = "Normal", temperature: float = 1.0, nll: float = 0.2, **cha
         ({"acceptance": 0.2}, "poor", "accepted"),
         ({"divergent": 0.1}, "poor", "diverge"),
         ({"configurational_temperature": 1.3}, "poor", "configurational"),
+        ({"bfmi": 0.2}, "fair", None),
+        ({"bfmi": 0.9, "funnels": []}, "good", None),
+        ({"funnels": ["0.weight.scale"]}, "fair", None),
         ({"configurational_temperature": 1.3, "configurational_temperature_se": 0.2}, "good", None),
     ],
 )
@@ -70,6 +73,16 @@ def test_verdict_does_not_trust_poor_draws() -> None:
     assert "Poor: every one." in said([row(rhat_predictions=2.0)])
     poor_base = said([row(temperature=0.1, nll=0.1), row(nll=0.3, acceptance=0.1)])
     assert "Do not rely on it: one of the two is sampled poorly." in poor_base
+
+
+def test_verdict_names_funnels() -> None:
+    one = {"prior": "Hierarchical", "funnels": ["0.weight.scale"]}
+    rows = [row(temperature=t, **one) for t in (0.1, 1.0)]
+    words = "Funnels between 0.weight.scale and the centred weights that they scale: "
+    assert words + "every one. More draws hardly help there" in said(rows)
+    assert words + "Hierarchical at every T." in said([*rows, row()])
+    assert words + "Hierarchical at T = 1." in said([row("Hierarchical", 0.1), rows[1]])
+    assert "Funnels" not in said([row(funnels=[]), row("Other")])
 
 
 def test_verdict_orders_the_priors() -> None:
