@@ -117,7 +117,7 @@ class Joint:
         """The program that evaluates the network for all chains on inputs like `x`."""
         shape = tuple(x.shape[1:])
         if shape not in self._forwards:
-            self._forwards[shape] = forward_for(self.model.net, shape)
+            self._forwards[shape] = forward_for(self.model.net, x)
         return self._forwards[shape]
 
     @torch.no_grad()

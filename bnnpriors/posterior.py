@@ -85,6 +85,10 @@ class Posterior(Joint):
     def programs(self, plan: Plan) -> Programs:
         """The programs of a plan; kept, so that a second run on this posterior traces and compiles nothing again."""
         if plan not in self._programs:
+            if self.data.x is not None:
+                self.forward_for(
+                    self.data.x
+                )  # chosen here, on real tensors and not while a program is traced
             self._programs[plan] = Programs(self.potential, plan, self._traced)
         return self._programs[plan]
 

@@ -74,6 +74,45 @@ def test_predictions_are_those_of_the_weights():
     torch.testing.assert_close(pred.log_prob(y), expected, rtol=1e-5, atol=1e-5)
 
 
+class Recurrent(torch.nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.memory, self.out = kind(1, 2, batch_first=True), torch.nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.out(self.memory(x[..., None])[0][:, -1])
+
+
+class Branching(torch.nn.Module):
+    """Another function where the activations are large."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+
+    def forward(self, x):
+        h = self.layer(x)
+        return h if h.abs().max() < 1 else h.tanh()
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "branching"])
+def test_networks_that_cannot_be_batched(name):
+    """Sampling, prediction and export, against the network called with each draw's weights."""
+    net = Branching() if name == "branching" else Recurrent(getattr(torch.nn, name))
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    model = bp.attach(net, bp.priors.Normal(0.0, 0.7))
+    given = bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x.sum(1, keepdim=True))
+    draws = sample(given, num_samples=3)
+    together = sample(given, num_samples=3, chunk_size=2)
+    torch.testing.assert_close(together.theta, draws.theta, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        expected = torch.stack(
+            [model.export(given.layout.unpack(row))(x) for row in draws.theta.flatten(0, 1)]
+        )
+    torch.testing.assert_close(draws.predict(x).outputs_by_chain().flatten(0, 1), expected)
+    assert draws.to_arviz(num_prior=2).posterior_predictive["y"].shape == (2, 3, 6, 1)
+
+
 def test_stats_are_a_mapping():
     draws = sample(posterior())
     assert "acceptance" in draws.stats
