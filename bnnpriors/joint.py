@@ -36,14 +36,15 @@ class Joint:
         if not model.sites:
             raise ValueError("every parameter of the model is frozen or Fixed(): there is nothing to sample")
         self.model, self.likelihood = model, likelihood
-        own = (
-            {LIKELIHOOD + name: shape for name, shape in likelihood.layout.shapes}
-            if _is_ours(likelihood)
-            else {}
-        )
-        self.layout = Layout(model.layout.shapes + tuple(own.items()))
+        own = likelihood.layout.shapes if _is_ours(likelihood) else ()
+        self._own_names = {LIKELIHOOD + name: name for name, _ in own}
+        if taken := sorted(set(model.layout.names) & set(self._own_names)):
+            raise ValueError(
+                f"the network and the likelihood both have a parameter {taken[0]!r}, expected different names: rename the "
+                f"network's submodule 'likelihood'"
+            )
+        self.layout = Layout(model.layout.shapes + tuple((LIKELIHOOD + name, shape) for name, shape in own))
         self._like = next(iter(model.latents().values())).detach()
-        self._has_own_latents = bool(own)
         self._forwards: dict[tuple[int, ...], Forward] = {}
         self._runs, self._in_runs = flat_runs(model.sites)
 
@@ -84,7 +85,7 @@ class Joint:
         latents = self.layout.unpack(theta)
         values, _ = self.model.values(latents)
         if _is_ours(self.likelihood):
-            own, _ = self.likelihood.values(_own(latents))
+            own, _ = self.likelihood.values(self._own(latents))
             values |= {LIKELIHOOD + name: value for name, value in own.items()}
         return values
 
@@ -98,20 +99,23 @@ class Joint:
                 values[site.name] = latents[site.name]
             else:
                 terms.append(site.evaluate(latents, values))
-        if self._has_own_latents:
-            terms.append(self.likelihood.values(_own(latents))[1])
+        if self._own_names:
+            terms.append(self.likelihood.values(self._own(latents))[1])
         weights = {name: values[name] for site in self.model.sites for name in site.members}
         return weights, sum(terms[1:], terms[0])
 
-    def log_likelihood(self, own: Mapping[str, Tensor], outputs: Tensor, y: Tensor | None) -> Tensor:
-        """log p(y | outputs) of each example, at the likelihood's own latents (`likelihood.*`)."""
-        if swaps := self.likelihood_swaps(own):
-            return functional_call(self.likelihood, swaps, (outputs, y))
+    def log_likelihood(self, swaps: Mapping[str, Tensor], outputs: Tensor, y: Tensor | None) -> Tensor:
+        """log p(y | outputs) of each example, with the likelihood's own latents as `likelihood_swaps` gives them."""
+        if swaps:
+            return functional_call(self.likelihood, dict(swaps), (outputs, y))
         return self.likelihood.log_prob(outputs, y)
 
     def likelihood_swaps(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The likelihood's own latents under the parameter names that `functional_call(likelihood, ...)` expects."""
-        return self.likelihood.swaps(_own(latents)) if _is_ours(self.likelihood) else {}
+        return self.likelihood.swaps(self._own(latents)) if self._own_names else {}
+
+    def _own(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {short: latents[name] for name, short in self._own_names.items()}
 
     def forward_for(self, x: Tensor) -> Forward:
         """The program that evaluates the network for all chains on inputs like `x`."""
@@ -195,10 +199,6 @@ def _family(site: Site) -> tuple[object, ...] | None:
 
 def _is_ours(likelihood: Any) -> bool:
     return isinstance(likelihood, Likelihood)
-
-
-def _own(latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name[len(LIKELIHOOD) :]: value for name, value in latents.items() if name.startswith(LIKELIHOOD)}
 
 
 def as_tensor(value: Any) -> Tensor:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.func import vmap
 
-from .joint import LIKELIHOOD, Joint, as_tensor
+from .joint import Joint, as_tensor
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
@@ -129,7 +129,7 @@ class Posterior(Joint):
         if x is None:
             return total
         outputs = self.forward_for(x[0] if per_chain else x)(weights, x, per_chain)
-        own = {name: value for name, value in latents.items() if name.startswith(LIKELIHOOD)}
+        own = self.likelihood_swaps(latents)
         each = vmap(self.log_likelihood, in_dims=(0, 0, 0 if per_chain else None))(own, outputs, y)
         return total - scale * each.flatten(1).sum(1, dtype=torch.float64)
 

@@ -113,6 +113,48 @@ def test_networks_that_cannot_be_batched(name):
     assert draws.to_arviz(num_prior=2).posterior_predictive["y"].shape == (2, 3, 6, 1)
 
 
+class Own(torch.nn.Module):
+    """A network with a submodule or parameter of its own called `likelihood`."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        self.likelihood = torch.nn.Module()
+        for name, part in parts.items():
+            setattr(self.likelihood, name, part)
+
+    def forward(self, x):
+        h = x * self.likelihood.scale if hasattr(self.likelihood, "scale") else x
+        return self.likelihood.head(h)
+
+
+@pytest.mark.parametrize("noise", [0.5, bp.priors.HalfCauchy(1.0)])
+def test_a_submodule_called_likelihood(noise):
+    """The run of the same network under another name."""
+    x = torch.linspace(-1, 1, 10)[:, None]
+    found = []
+    for net in (Own(head=torch.nn.Linear(1, 1)), torch.nn.Sequential(torch.nn.Linear(1, 1))):
+        model = bp.attach(net, bp.priors.Normal(0.0, bp.priors.Gamma(2.0, 1.0)))
+        draws = sample(bp.Posterior(model, bp.likelihoods.Gaussian(noise), x, 2 * x))
+        tree = draws.to_arviz(num_prior=2)
+        found.append((draws, draws.predict(x), tree.log_likelihood["y"].to_numpy()))
+    (ours, prediction, density), (theirs, expected, other) = found
+    assert ours.names[:2] == ("likelihood.head.weight", "likelihood.head.bias")
+    assert ("likelihood.scale" in ours.names) is not isinstance(noise, float)
+    assert torch.equal(ours["likelihood.head.weight"], theirs["0.weight"])
+    assert torch.equal(prediction.mean, expected.mean)
+    assert torch.equal(prediction.variance, expected.variance)
+    assert (density == other).all()
+
+
+def test_a_parameter_with_the_name_of_a_latent_of_the_likelihood_is_refused():
+    x = torch.ones(3, 1)
+    net = Own(head=torch.nn.Linear(1, 1), scale=torch.nn.Parameter(torch.ones(1)))
+    model = bp.attach(net, bp.priors.Normal())
+    with pytest.raises(ValueError, match=r"both have a parameter 'likelihood\.scale'.*rename the network's"):
+        bp.Posterior(model, bp.likelihoods.Gaussian(bp.priors.HalfCauchy(1.0)), x, x)
+    assert bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x).dim == 3
+
+
 def test_stats_are_a_mapping():
     draws = sample(posterior())
     assert "acceptance" in draws.stats
