@@ -144,11 +144,15 @@ class Joint:
             rows.append(torch.cat([forward(weights, block, False) for block in x.split(2048)], dim=1))
         return torch.cat(rows)
 
-    def prepare_inputs(self, x: Any) -> Tensor:
-        """Inputs as a tensor on the model's device, floating ones in its dtype. Raises ValueError for NaN or infinity."""
-        x = as_tensor(x).to(self.device)
+    def prepare_inputs(self, x: Any, *, copy: bool = False) -> Tensor:
+        """Inputs as a tensor on the model's device, floating ones in its dtype. Raises ValueError for NaN or infinity.
+
+        Args:
+            copy: whether the result must not share memory with `x`.
+        """
+        x = as_tensor(x)
+        x = x.to(self.device, self.dtype if x.is_floating_point() else x.dtype, copy=copy)
         if x.is_floating_point():
-            x = x.to(self.dtype)
             if not (finite := x.isfinite()).all():
                 rows = int((~finite).flatten(1).any(1).sum() if x.ndim > 1 else (~finite).sum())
                 raise ValueError(

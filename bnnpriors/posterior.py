@@ -30,7 +30,7 @@ class Posterior(Joint):
     Args:
         model: from `bp.attach`.
         likelihood: any object with `log_prob(outputs, y) -> [batch]`; None with `x` None for the prior alone.
-        x: inputs [N, ...], tensor or array. y: targets [N, ...].
+        x: inputs [N, ...], tensor or array. y: targets [N, ...]. Both are copied: later changes to them change nothing here.
         temperature: T > 0, or a sequence of them: a ladder with one group of chains a rung.
         batch_size: examples in a minibatch of the stochastic samplers, drawn for each chain and step on its own, uniformly with
             replacement; None for the full data.
@@ -140,7 +140,7 @@ class Posterior(Joint):
             )
         if x is None:
             return Batch(None, None, False)
-        x, y = self.prepare_inputs(x), as_tensor(y).to(self.device)
+        x, y = self.prepare_inputs(x, copy=True), as_tensor(y).to(self.device, copy=True)
         if len(x) != len(y) or not len(x):
             raise ValueError(
                 f"Posterior: {len(x)} inputs and {len(y)} targets given, expected the same number, at least one"
