@@ -48,6 +48,9 @@ class Joint:
         self._forwards: dict[tuple[int, ...], Forward] = {}
         self._runs, self._in_runs = flat_runs(model.sites)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_forwards": {}}  # programs belong to this object and are built again
+
     @property
     def dim(self) -> int:
         """D, the number of latents."""
@@ -152,12 +155,11 @@ class Joint:
         """
         x = as_tensor(x)
         x = x.to(self.device, self.dtype if x.is_floating_point() else x.dtype, copy=copy)
-        if x.is_floating_point():
-            if not (finite := x.isfinite()).all():
-                rows = int((~finite).flatten(1).any(1).sum() if x.ndim > 1 else (~finite).sum())
-                raise ValueError(
-                    f"inputs: {rows} of {len(x)} examples hold NaN or infinite values; remove or impute them"
-                )
+        if x.is_floating_point() and not (finite := x.isfinite()).all():
+            rows = int((~finite).flatten(1).any(1).sum() if x.ndim > 1 else (~finite).sum())
+            raise ValueError(
+                f"inputs: {rows} of {len(x)} examples hold NaN or infinite values; remove or impute them"
+            )
         return x
 
 

@@ -87,6 +87,9 @@ class Store:
             )
         return cls(group, path, writable=writable)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_buffers": {}, "_lock": None}  # a copy is there to be read
+
     def close(self) -> None:
         """Let other processes write to the store."""
         if self._lock is not None:

@@ -1,5 +1,8 @@
 """Draws: weights themselves by name, rungs of a ladder, predictions, and stores opened with and without a model."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -153,6 +156,44 @@ def test_a_parameter_with_the_name_of_a_latent_of_the_likelihood_is_refused():
     with pytest.raises(ValueError, match=r"both have a parameter 'likelihood\.scale'.*rename the network's"):
         bp.Posterior(model, bp.likelihoods.Gaussian(bp.priors.HalfCauchy(1.0)), x, x)
     assert bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x).dim == 3
+
+
+COPIES = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("stored", [False, True])
+def test_copies_give_the_same_draws_and_predictions(how, stored, tmp_path):
+    x = torch.tensor([[0.3], [-2.0]])
+    draws = sample(posterior(), store=tmp_path / "a" if stored else None)
+    expected = draws.predict(x)
+    again = COPIES[how](draws)
+    assert torch.equal(again.theta, draws.theta)
+    assert torch.equal(again["weight"], draws["weight"])
+    assert torch.equal(again.stats["acceptance"], draws.stats["acceptance"])
+    assert torch.equal(again.predict(x).mean, expected.mean)
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_of_a_posterior_stand_on_their_own(how):
+    """The copy's frozen bias is the copy's alone."""
+    net = torch.nn.Linear(1, 1)
+    x = torch.ones(3, 1)
+    given = bp.Posterior(
+        bp.attach(net, {"bias": bp.priors.Fixed(), "weight": bp.priors.Normal()}),
+        bp.likelihoods.Gaussian(bp.priors.HalfCauchy(1.0)), x, x,
+    )  # fmt: skip
+    theta = torch.tensor([[0.5, 0.1], [1.0, 0.2]])
+    before = given.log_density(theta)
+    again = COPIES[how](given)
+    assert torch.equal(again.log_density(theta), before)
+    with torch.no_grad():
+        again.model.net.bias.add_(1.0)
+    fresh = bp.Posterior(again.model, again.likelihood, x, x)
+    other = COPIES[how](again)
+    assert torch.equal(other.log_density(theta), fresh.log_density(theta))
+    assert not torch.equal(other.log_density(theta), before)
+    assert torch.equal(given.log_density(theta), before)
 
 
 def test_stats_are_a_mapping():
