@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -83,14 +83,19 @@ class Joint:
             }
         return self.layout.pack(latents).detach().clone()
 
-    def values(self, theta: Float[Tensor, " dim"]) -> dict[str, Tensor]:
-        """Weights, hyperparameters and likelihood parameters (`likelihood.*`) of one draw, by name."""
+    def values(self, theta: Float[Tensor, " dim"], names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Weights, hyperparameters and likelihood parameters (`likelihood.*`) of one draw, by name: all, or `names` alone."""
+        wanted = self.layout.names if names is None else names
         latents = self.layout.unpack(theta)
-        values, _ = self.model.values(latents)
-        if _is_ours(self.likelihood):
+        values: dict[str, Tensor] = {}
+        for site in self.model.sites:
+            held = {part.name for part in site.walk()} | set(site.members)
+            if not held.isdisjoint(wanted):
+                site.evaluate(latents, values)
+        if not set(self._own_names).isdisjoint(wanted):
             own, _ = self.likelihood.values(self._own(latents))
             values |= {LIKELIHOOD + name: value for name, value in own.items()}
-        return values
+        return {name: values[name] for name in wanted}
 
     def weights(self, theta: Float[Tensor, " dim"]) -> tuple[dict[str, Tensor], Float64[Tensor, ""]]:
         """The network's weights at one flat vector of latents, and the log prior density of all latents."""

@@ -167,6 +167,13 @@ class Store:
                 "a copy, or delete it and run again; the same seed gives the same draws"
             ) from error
 
+    def chunks(self, name: str) -> list[slice]:
+        """The draws of one array, chunk by chunk: pieces that fit the memory, each read from the disk once."""
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        size = array.chunks[1]
+        return [slice(start, min(start + size, self.num_draws)) for start in range(0, self.num_draws, size)]
+
     def _claim(self, path: Path) -> None:
         """Lock the store for writing until `close` or the end of the process."""
         self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR)

@@ -5,8 +5,11 @@ import pickle
 
 import pytest
 import torch
+from torch.func import vmap
 
 import bnnpriors as bp
+from bnnpriors import store
+from bnnpriors.priors.site import Site
 from bnnpriors.samplers import HMC, SGLD
 from bnnpriors.store import StoreError
 
@@ -156,6 +159,51 @@ def test_a_parameter_with_the_name_of_a_latent_of_the_likelihood_is_refused():
     with pytest.raises(ValueError, match=r"both have a parameter 'likelihood\.scale'.*rename the network's"):
         bp.Posterior(model, bp.likelihoods.Gaussian(bp.priors.HalfCauchy(1.0)), x, x)
     assert bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x).dim == 3
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_all_values_take_one_pass_in_pieces(stored, tmp_path, monkeypatch):
+    """Two draws a chunk: every chunk is read once and no more than its draws are evaluated together."""
+    monkeypatch.setattr(store, "CHUNK_BYTES", 64)
+    draws = sample(posterior(), num_samples=5, store=tmp_path / "a" if stored else None)
+    expected = vmap(draws._joint.values)(draws.theta.flatten(0, 1))
+    reads = []
+    read = store.Store.read
+    monkeypatch.setattr(
+        store.Store, "read", lambda self, name, part: reads.append((name, part)) or read(self, name, part)
+    )
+    values = draws.values()
+    assert reads == [("theta", slice(0, 2)), ("theta", slice(2, 4)), ("theta", slice(4, 5))]
+    assert tuple(values) == draws.names
+    for name, value in values.items():
+        assert torch.equal(value, expected[name].unflatten(0, (2, 5)))
+        assert torch.equal(draws[name], value)
+    reads.clear()
+    draws.to_arviz(num_prior=2)
+    assert [part for name, part in reads if name == "theta"].count(slice(0, 2)) == 1
+    assert set(draws.values(["bias", "likelihood.scale"])) == {"bias", "likelihood.scale"}
+    with pytest.raises(KeyError, match="'nothing': no such parameter"):
+        draws.values(["bias", "nothing"])
+
+
+def test_one_name_costs_its_own_tensors_alone(monkeypatch):
+    draws = sample(posterior())
+    evaluated = []
+    evaluate = Site.evaluate
+    monkeypatch.setattr(
+        Site,
+        "evaluate",
+        lambda self, latents, values: evaluated.append(self.name) or evaluate(self, latents, values),
+    )
+    for name, needed in {
+        "bias": ["bias"],
+        "weight": ["weight", "weight.scale"],
+        "weight.scale": ["weight", "weight.scale"],
+        "likelihood.scale": ["scale"],
+    }.items():
+        evaluated.clear()
+        draws[name]
+        assert evaluated == needed
 
 
 COPIES = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": copy.deepcopy}

@@ -42,7 +42,7 @@ def to_arviz(draws: Draws, joint: Joint, *, seed: int = 0, num_prior: int = 500)
 
     generator = torch.Generator(joint.device).manual_seed(seed)
     groups = {
-        "posterior": {name: _array(draws[name]) for name in draws.names},
+        "posterior": {name: _array(value) for name, value in draws.values().items()},
         "sample_stats": _sample_stats(draws),
         "prior": _prior(joint, num_prior, generator),
     }
