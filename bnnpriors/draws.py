@@ -148,7 +148,8 @@ class Draws:
 
     def to_arviz(self, *, seed: int = 0, num_prior: int = 500) -> Any:
         """An ArviZ `DataTree` with groups posterior, sample_stats and prior, and, where the training data are at
-        hand, posterior_predictive, log_likelihood and observed_data; see `evaluation.export`.
+        hand, posterior_predictive, log_likelihood and observed_data; see `evaluation.export`. Draws that were opened without
+        `posterior=` have no training data: a UserWarning says that these groups are left out.
 
         Raises:
             ValueError: chains of several temperatures, as in `predict`.
