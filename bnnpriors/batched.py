@@ -2,7 +2,8 @@
 
 Networks of linear layers, elementwise functions and sums run in a feature-major layout, [chains, features, batch], in
 which every layer is one batched matrix product without a transposition; this is what makes small networks fast. Any
-other module runs through `torch.vmap` of `functional_call`.
+other module runs through `torch.vmap` of `functional_call`, or chain after chain where that cannot batch it (recurrent layers,
+control flow that depends on weights or activations).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
 
@@ -46,19 +47,21 @@ ELEMENTWISE_METHODS = {
 }
 
 
-def forward_for(net: nn.Module, input_shape: tuple[int, ...]) -> Forward:
+def forward_for(net: nn.Module, inputs: Shaped[Tensor, "batch *one"]) -> Forward:
     """The function `f(weights, x, per_chain)` that evaluates `net` for every chain.
 
     Args:
         net: the module; parameters that `weights` lacks keep their present value.
-        input_shape: shape of one example.
+        inputs: one example at least, of the shape and type of those to come; `net` may be run on one of them.
 
     Returns:
         a function of weights {name: [chains, *shape]}, x ([batch, ...] shared by the chains, or [chains, batch, ...] if
         `per_chain`), which returns [chains, batch, ...].
     """
-    graph = _dense_graph(net, input_shape)
-    return _vmapped(net) if graph is None else _FeatureMajor(net, graph)
+    graph = _dense_graph(net, tuple(inputs.shape[1:]))
+    if graph is not None:
+        return _FeatureMajor(net, graph)
+    return _vmapped(net) if _can_batch(net, inputs[:1]) else _looped(net)
 
 
 def call_with_weights(
@@ -84,16 +87,50 @@ def is_dense(forward: Forward) -> bool:
 
 
 def _vmapped(net: nn.Module) -> Forward:
+    one = _looped(net)
+
     def forward(weights: Mapping[str, Tensor], x: Tensor, per_chain: bool) -> Tensor:
-        if next(iter(weights.values())).shape[0] == 1:
-            single = {name: value[0] for name, value in weights.items()}
-            return call_with_weights(net, single, (x[0] if per_chain else x,))[None]
+        if _chains(weights) == 1:
+            return one(weights, x, per_chain)
         over = vmap(
             lambda w, inputs: call_with_weights(net, w, (inputs,)), in_dims=(0, 0 if per_chain else None)
         )
         return over(dict(weights), x)
 
     return forward
+
+
+def _looped(net: nn.Module) -> Forward:
+    def forward(weights: Mapping[str, Tensor], x: Tensor, per_chain: bool) -> Tensor:
+        outputs = []
+        for chain in range(_chains(weights)):
+            single = {name: value[chain] for name, value in weights.items()}
+            outputs.append(call_with_weights(net, single, (x[chain] if per_chain else x,)))
+        return torch.stack(outputs)
+
+    return forward
+
+
+def _chains(weights: Mapping[str, Tensor]) -> int:
+    return next(iter(weights.values())).shape[0]
+
+
+@torch.no_grad()
+def _can_batch(net: nn.Module, example: Tensor) -> bool:
+    """Whether `torch.vmap` runs `net` when weights and inputs both differ between chains.
+
+    No control flow can then depend on either, so that the answer holds for all others too.
+    """
+    weights = {
+        name: value.detach().expand(2, *value.shape)
+        for name, value in net.named_parameters()
+        if value.requires_grad
+    }
+    try:
+        _vmapped(net)(weights, example.expand(2, *example.shape), True)
+    except Exception:
+        return False  # an error of the network's own is raised again by the loop
+    return True
 
 
 def _dense_graph(net: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph | None:
@@ -145,7 +182,7 @@ class _FeatureMajor(fx.Interpreter):
         self, weights: Mapping[str, Tensor], x: Tensor, per_chain: bool
     ) -> Float[Tensor, "chains batch out"]:
         self._weights, self._per_chain = weights, per_chain
-        self._chains = next(iter(weights.values())).shape[0]
+        self._chains = _chains(weights)
         self._raw = x
         try:
             return self.run(x).transpose(1, 2)

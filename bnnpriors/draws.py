@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,12 +95,31 @@ class Draws:
 
     def __getitem__(self, name: str) -> Float[Tensor, "chains draws *shape"]:
         """A weight or hyperparameter itself, not its latent."""
-        if name not in self.names:
-            raise KeyError(f"{name!r}: no such parameter; the names are {', '.join(self.names)}")
+        return self.values([name])[name]
+
+    def values(self, names: Collection[Name] | None = None) -> dict[Name, Tensor]:
+        """Weights and hyperparameters themselves by name, each [chains, draws, *shape]: all, or `names` alone.
+
+        One pass over the store gives them all, with one chunk of draws in memory beside the result.
+
+        Raises:
+            KeyError: an unknown name. StoreError: a store without a model, or without draws.
+        """
+        wanted = self.names if names is None else names
+        if unknown := [name for name in wanted if name not in self.names]:
+            raise KeyError(f"{unknown[0]!r}: no such parameter; the names are {', '.join(self.names)}")
         joint = self._need_joint()
-        flat = self.theta.flatten(0, 1).to(joint.device)
-        value = vmap(lambda theta: joint.values(theta)[name])(flat)
-        return value.detach().unflatten(0, (self.num_chains, -1))
+        self._need_draws()
+        found: dict[Name, Tensor] = {}
+        for part in self._store.chunks("theta"):
+            theta = self._read("theta", part).flatten(0, 1).to(joint.device)
+            piece = vmap(lambda row: joint.values(row, wanted))(theta)
+            for name, flat in piece.items():
+                value = flat.detach().cpu().unflatten(0, (self.num_chains, -1))
+                if name not in found:
+                    found[name] = value.new_empty(self.num_chains, self.num_draws, *value.shape[2:])
+                found[name][:, part] = value
+        return found
 
     def at_temperature(self, temperature: float) -> Draws:
         """The chains of one rung."""
@@ -135,7 +154,8 @@ class Draws:
 
     def to_arviz(self, *, seed: int = 0, num_prior: int = 500) -> Any:
         """An ArviZ `DataTree` with groups posterior, sample_stats and prior, and, where the training data are at
-        hand, posterior_predictive, log_likelihood and observed_data; see `evaluation.export`.
+        hand, posterior_predictive, log_likelihood and observed_data; see `evaluation.export`. Draws that were opened without
+        `posterior=` have no training data: a UserWarning says that these groups are left out.
 
         Raises:
             ValueError: chains of several temperatures, as in `predict`.
@@ -145,12 +165,15 @@ class Draws:
         self._need_one_temperature("to_arviz()")
         return to_arviz(self, self._need_joint(), seed=seed, num_prior=num_prior)
 
-    def _read(self, name: str) -> Tensor:
+    def _read(self, name: str, draws: slice = slice(None)) -> Tensor:
+        self._need_draws()
+        return torch.from_numpy(self._store.read(name, draws))[self._chains]
+
+    def _need_draws(self) -> None:
         if self.num_draws == 0:
             raise StoreError(
                 f"{self.path or 'this run'} holds no draws yet: it stopped during warm-up; resume it"
             )
-        return torch.from_numpy(self._store.read(name, slice(None)))[self._chains]
 
     def _need_one_temperature(self, call: str) -> None:
         if len(self.temperatures.unique()) > 1:

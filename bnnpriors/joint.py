@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -36,16 +36,20 @@ class Joint:
         if not model.sites:
             raise ValueError("every parameter of the model is frozen or Fixed(): there is nothing to sample")
         self.model, self.likelihood = model, likelihood
-        own = (
-            {LIKELIHOOD + name: shape for name, shape in likelihood.layout.shapes}
-            if _is_ours(likelihood)
-            else {}
-        )
-        self.layout = Layout(model.layout.shapes + tuple(own.items()))
+        own = likelihood.layout.shapes if _is_ours(likelihood) else ()
+        self._own_names = {LIKELIHOOD + name: name for name, _ in own}
+        if taken := sorted(set(model.layout.names) & set(self._own_names)):
+            raise ValueError(
+                f"the network and the likelihood both have a parameter {taken[0]!r}, expected different names: rename the "
+                f"network's submodule 'likelihood'"
+            )
+        self.layout = Layout(model.layout.shapes + tuple((LIKELIHOOD + name, shape) for name, shape in own))
         self._like = next(iter(model.latents().values())).detach()
-        self._has_own_latents = bool(own)
         self._forwards: dict[tuple[int, ...], Forward] = {}
         self._runs, self._in_runs = flat_runs(model.sites)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_forwards": {}}  # programs belong to this object and are built again
 
     @property
     def dim(self) -> int:
@@ -79,14 +83,19 @@ class Joint:
             }
         return self.layout.pack(latents).detach().clone()
 
-    def values(self, theta: Float[Tensor, " dim"]) -> dict[str, Tensor]:
-        """Weights, hyperparameters and likelihood parameters (`likelihood.*`) of one draw, by name."""
+    def values(self, theta: Float[Tensor, " dim"], names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Weights, hyperparameters and likelihood parameters (`likelihood.*`) of one draw, by name: all, or `names` alone."""
+        wanted = self.layout.names if names is None else names
         latents = self.layout.unpack(theta)
-        values, _ = self.model.values(latents)
-        if _is_ours(self.likelihood):
-            own, _ = self.likelihood.values(_own(latents))
+        values: dict[str, Tensor] = {}
+        for site in self.model.sites:
+            held = {part.name for part in site.walk()} | set(site.members)
+            if not held.isdisjoint(wanted):
+                site.evaluate(latents, values)
+        if not set(self._own_names).isdisjoint(wanted):
+            own, _ = self.likelihood.values(self._own(latents))
             values |= {LIKELIHOOD + name: value for name, value in own.items()}
-        return values
+        return {name: values[name] for name in wanted}
 
     def weights(self, theta: Float[Tensor, " dim"]) -> tuple[dict[str, Tensor], Float64[Tensor, ""]]:
         """The network's weights at one flat vector of latents, and the log prior density of all latents."""
@@ -98,26 +107,29 @@ class Joint:
                 values[site.name] = latents[site.name]
             else:
                 terms.append(site.evaluate(latents, values))
-        if self._has_own_latents:
-            terms.append(self.likelihood.values(_own(latents))[1])
+        if self._own_names:
+            terms.append(self.likelihood.values(self._own(latents))[1])
         weights = {name: values[name] for site in self.model.sites for name in site.members}
         return weights, sum(terms[1:], terms[0])
 
-    def log_likelihood(self, own: Mapping[str, Tensor], outputs: Tensor, y: Tensor | None) -> Tensor:
-        """log p(y | outputs) of each example, at the likelihood's own latents (`likelihood.*`)."""
-        if swaps := self.likelihood_swaps(own):
-            return functional_call(self.likelihood, swaps, (outputs, y))
+    def log_likelihood(self, swaps: Mapping[str, Tensor], outputs: Tensor, y: Tensor | None) -> Tensor:
+        """log p(y | outputs) of each example, with the likelihood's own latents as `likelihood_swaps` gives them."""
+        if swaps:
+            return functional_call(self.likelihood, dict(swaps), (outputs, y))
         return self.likelihood.log_prob(outputs, y)
 
     def likelihood_swaps(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The likelihood's own latents under the parameter names that `functional_call(likelihood, ...)` expects."""
-        return self.likelihood.swaps(_own(latents)) if _is_ours(self.likelihood) else {}
+        return self.likelihood.swaps(self._own(latents)) if self._own_names else {}
+
+    def _own(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {short: latents[name] for name, short in self._own_names.items()}
 
     def forward_for(self, x: Tensor) -> Forward:
         """The program that evaluates the network for all chains on inputs like `x`."""
         shape = tuple(x.shape[1:])
         if shape not in self._forwards:
-            self._forwards[shape] = forward_for(self.model.net, shape)
+            self._forwards[shape] = forward_for(self.model.net, x)
         return self._forwards[shape]
 
     @torch.no_grad()
@@ -140,16 +152,19 @@ class Joint:
             rows.append(torch.cat([forward(weights, block, False) for block in x.split(2048)], dim=1))
         return torch.cat(rows)
 
-    def prepare_inputs(self, x: Any) -> Tensor:
-        """Inputs as a tensor on the model's device, floating ones in its dtype. Raises ValueError for NaN or infinity."""
-        x = as_tensor(x).to(self.device)
-        if x.is_floating_point():
-            x = x.to(self.dtype)
-            if not (finite := x.isfinite()).all():
-                rows = int((~finite).flatten(1).any(1).sum() if x.ndim > 1 else (~finite).sum())
-                raise ValueError(
-                    f"inputs: {rows} of {len(x)} examples hold NaN or infinite values; remove or impute them"
-                )
+    def prepare_inputs(self, x: Any, *, copy: bool = False) -> Tensor:
+        """Inputs as a tensor on the model's device, floating ones in its dtype. Raises ValueError for NaN or infinity.
+
+        Args:
+            copy: whether the result must not share memory with `x`.
+        """
+        x = as_tensor(x)
+        x = x.to(self.device, self.dtype if x.is_floating_point() else x.dtype, copy=copy)
+        if x.is_floating_point() and not (finite := x.isfinite()).all():
+            rows = int((~finite).flatten(1).any(1).sum() if x.ndim > 1 else (~finite).sum())
+            raise ValueError(
+                f"inputs: {rows} of {len(x)} examples hold NaN or infinite values; remove or impute them"
+            )
         return x
 
 
@@ -195,10 +210,6 @@ def _family(site: Site) -> tuple[object, ...] | None:
 
 def _is_ours(likelihood: Any) -> bool:
     return isinstance(likelihood, Likelihood)
-
-
-def _own(latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name[len(LIKELIHOOD) :]: value for name, value in latents.items() if name.startswith(LIKELIHOOD)}
 
 
 def as_tensor(value: Any) -> Tensor:

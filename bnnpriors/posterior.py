@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.func import vmap
 
-from .joint import LIKELIHOOD, Joint, as_tensor
+from .joint import Joint, as_tensor
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
@@ -30,7 +30,7 @@ class Posterior(Joint):
     Args:
         model: from `bp.attach`.
         likelihood: any object with `log_prob(outputs, y) -> [batch]`; None with `x` None for the prior alone.
-        x: inputs [N, ...], tensor or array. y: targets [N, ...].
+        x: inputs [N, ...], tensor or array. y: targets [N, ...]. Both are copied: later changes to them change nothing here.
         temperature: T > 0, or a sequence of them: a ladder with one group of chains a rung.
         batch_size: examples in a minibatch of the stochastic samplers, drawn for each chain and step on its own, uniformly with
             replacement; None for the full data.
@@ -69,6 +69,9 @@ class Posterior(Joint):
             )
         self.batch_size = None if batch_size == self.num_data else batch_size
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_programs": {}, "_cache": Cache()}
+
     def target(self, num_chains: int, plan: Plan | None = None) -> Target:
         """What samplers see: the potential of `num_chains` chains, split evenly over the rungs in order."""
         if num_chains % len(self.temperatures):
@@ -85,6 +88,10 @@ class Posterior(Joint):
     def programs(self, plan: Plan) -> Programs:
         """The programs of a plan; kept, so that a second run on this posterior traces and compiles nothing again."""
         if plan not in self._programs:
+            if self.data.x is not None:
+                self.forward_for(
+                    self.data.x
+                )  # chosen here, on real tensors and not while a program is traced
             self._programs[plan] = Programs(self.potential, plan, self._cache)
         return self._programs[plan]
 
@@ -125,7 +132,7 @@ class Posterior(Joint):
         if x is None:
             return total
         outputs = self.forward_for(x[0] if per_chain else x)(weights, x, per_chain)
-        own = {name: value for name, value in latents.items() if name.startswith(LIKELIHOOD)}
+        own = self.likelihood_swaps(latents)
         each = vmap(self.log_likelihood, in_dims=(0, 0, 0 if per_chain else None))(own, outputs, y)
         return total - scale * each.flatten(1).sum(1, dtype=torch.float64)
 
@@ -136,7 +143,7 @@ class Posterior(Joint):
             )
         if x is None:
             return Batch(None, None, False)
-        x, y = self.prepare_inputs(x), as_tensor(y).to(self.device)
+        x, y = self.prepare_inputs(x, copy=True), as_tensor(y).to(self.device, copy=True)
         if len(x) != len(y) or not len(x):
             raise ValueError(
                 f"Posterior: {len(x)} inputs and {len(y)} targets given, expected the same number, at least one"

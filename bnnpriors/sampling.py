@@ -53,7 +53,7 @@ def sample(
         resume: continue the run in `store`, bit for bit as if it had not stopped, or extend it where
             `num_samples` has grown; start it where there is none.
         init: "prior" starts each chain at a draw from the prior, "model" at the module's present latents.
-        progress: show a progress bar where standard error is a terminal.
+        progress: show what the run will take and a progress bar, in a notebook or where standard error is a terminal.
         compile, chunk_size: whether programs are compiled and how many chains one call evaluates; None
             chooses (`bnnpriors.planning`). Draws depend on the choice through rounding alone; a store
             remembers it.
@@ -89,43 +89,53 @@ def sample(
         in_memory=path is None,
     )
     check_room(cost, path)
-    logger.info("%s: %s", type(sampler).__name__, cost)
+    heading = f"{type(sampler).__name__}: {cost}"
+    logger.info(heading)
     if (advice := hint(posterior.model.sites, posterior.num_data)) is not None:
         warnings.warn(advice, FunnelWarning, stacklevel=2)
 
     rungs = len(posterior.temperatures)
     keys = [(rung, chain) for rung in range(rungs) for chain in range(num_chains)]
     streams = Streams(seed, keys, dtype=posterior.dtype, device=posterior.device)
-    theta = _start(posterior, streams, init)
     identity = fingerprint(
         posterior, sampler, num_warmup=num_warmup, num_chains=num_chains, thin=thin, seed=seed, init=init
     )
-    if path is not None and resume and path.exists():
-        archive = Store.open(path, writable=True)
-    else:
-        steps = num_warmup + num_samples * thin
-        exact, estimates = sampler.gradients(posterior.target(len(keys)))
-        plan = choose_plan(
-            posterior, theta, (exact * steps, estimates * steps), chunk_size=chunk_size, compile=compile
-        )
-        if not sampler.independent_chains:
-            plan = plan._replace(workers=1)
-        meta = {
-            "format": FORMAT, "identity": identity, "plan": list(plan), "torch": torch.__version__,
-            "threads": torch.get_num_threads(), "temperatures": list(posterior.temperatures), "num_chains": num_chains,
-            "layout": [[name, list(shape)] for name, shape in posterior.layout.shapes],
-        }  # fmt: skip
-        archive = Store.create(path, meta, _picklable(posterior) if path is not None else None)
-    try:
-        _check_same(archive, identity)
-        plan = Plan(*archive.group.attrs["plan"])  # type: ignore[misc]
-        run = Run(
-            posterior.target(len(keys), plan), sampler, streams, archive, theta, num_warmup, num_samples, thin
-        )
-        with Progress(run.total, enabled=progress) as bar:
+    with Progress(num_warmup + num_samples * thin, heading=heading, enabled=progress) as bar:
+        theta = _start(posterior, streams, init)
+        if path is not None and resume and path.exists():
+            archive = Store.open(path, writable=True)
+        else:
+            steps = num_warmup + num_samples * thin
+            exact, estimates = sampler.gradients(posterior.target(len(keys)))
+            plan = choose_plan(
+                posterior, theta, (exact * steps, estimates * steps), chunk_size=chunk_size, compile=compile
+            )
+            if not sampler.independent_chains:
+                plan = plan._replace(workers=1)
+            meta = {
+                "format": FORMAT, "identity": identity, "plan": list(plan), "torch": torch.__version__,
+                "threads": torch.get_num_threads(), "temperatures": list(posterior.temperatures), "num_chains": num_chains,
+                "layout": [[name, list(shape)] for name, shape in posterior.layout.shapes],
+            }  # fmt: skip
+            archive = Store.create(path, meta, _picklable(posterior) if path is not None else None)
+        try:
+            _check_same(archive, identity)
+            plan = Plan(*archive.group.attrs["plan"])  # type: ignore[misc]
+            run = Run(
+                posterior.target(len(keys), plan),
+                sampler,
+                streams,
+                archive,
+                theta,
+                num_warmup,
+                num_samples,
+                thin,
+            )
             finished = run.go(bar)
-    finally:
-        archive.close()
+        finally:
+            archive.close()
+        if finished:
+            bar.complete()
     if finished:
         return Draws(archive, posterior)
     if path is not None:

@@ -87,6 +87,9 @@ class Store:
             )
         return cls(group, path, writable=writable)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_buffers": {}, "_lock": None}  # a copy is there to be read
+
     def close(self) -> None:
         """Let other processes write to the store."""
         if self._lock is not None:
@@ -163,6 +166,13 @@ class Store:
                 f"({error}). Restore the folder from "
                 "a copy, or delete it and run again with the same seed"
             ) from error
+
+    def chunks(self, name: str) -> list[slice]:
+        """The draws of one array, chunk by chunk: pieces that fit the memory, each read from the disk once."""
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        size = array.chunks[1]
+        return [slice(start, min(start + size, self.num_draws)) for start in range(0, self.num_draws, size)]
 
     def _claim(self, path: Path) -> None:
         """Lock the store for writing until `close` or the end of the process."""

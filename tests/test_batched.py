@@ -73,7 +73,7 @@ def _check(net: nn.Module, shape: tuple[int, ...], *, dense: bool, seed: int = 0
     generator = torch.Generator().manual_seed(seed)
     before = dict(net.named_parameters(remove_duplicate=False))
     weights = {name: value.requires_grad_() for name, value in _stacked(net, chains, generator).items()}
-    forward = forward_for(net, shape)
+    forward = forward_for(net, torch.zeros(1, *shape, dtype=torch.float64))
     assert is_dense(forward) is dense
     for per_chain, batch in ((False, 5), (True, 5), (False, 1), (True, 1), (True, chains)):
         lead = (chains, batch) if per_chain else (batch,)
@@ -218,11 +218,51 @@ def test_networks_that_need_their_own_layout_run_by_vmap(name: str) -> None:
     _check(make(), shape, dense=False, chains=1)
 
 
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.memory, self.out = kind(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.memory(x)[0][:, -1])
+
+
+def _by_weights(m: Module, x: Tensor) -> Tensor:
+    return m.a(x) if m.a.weight.sum() > 0 else m.a(x).tanh()
+
+
+def _by_activations(m: Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    while h.square().mean() > 0.1:
+        h = h / 2
+    return h
+
+
+LOOPS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "LSTM": (lambda: Recurrent(nn.LSTM), (5, 3)),
+    "GRU": (lambda: Recurrent(nn.GRU), (5, 3)),
+    "RNN": (lambda: Recurrent(nn.RNN), (5, 3)),
+    "if_on_weights": (lambda: Module(_by_weights, a=nn.Linear(3, 2)), (3,)),
+    "while_on_activations": (lambda: Module(_by_activations, a=nn.Linear(3, 2)), (3,)),
+    "if_on_inputs": (
+        lambda: Module(lambda m, x: m.a(x) if x.sum() > 0 else -m.a(x), a=nn.Linear(3, 2)),
+        (3,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_networks_that_vmap_cannot_batch_run_chain_after_chain(name: str) -> None:
+    make, shape = LOOPS[name]
+    _check(make(), shape, dense=False)
+    _check(make(), shape, dense=False, chains=1)
+
+
 def test_integer_inputs() -> None:
     net = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(8, 2))
     weights = {n: torch.stack([v.detach(), 2 * v.detach()]) for n, v in net.named_parameters()}
     x = torch.tensor([[0, 6], [3, 3], [1, 2]])
-    outputs = forward_for(net, (2,))(weights, x, False)
+    outputs = forward_for(net, x)(weights, x, False)
     for chain in range(2):
         single = {name: value[chain] for name, value in weights.items()}
         torch.testing.assert_close(outputs[chain], functional_call(net, single, (x,)))
@@ -235,7 +275,8 @@ def test_a_frozen_parameter_is_read_at_each_call(shape: tuple[int, ...]) -> None
     weights = {
         n: v.detach()[None].repeat(2, *[1] * v.ndim) for n, v in net.named_parameters() if v.requires_grad
     }
-    forward, x = forward_for(net, shape), torch.ones(4, *shape)
+    x = torch.ones(4, *shape)
+    forward = forward_for(net, x)
     before = forward(weights, x, False)
     with torch.no_grad():
         frozen.add_(1.0)

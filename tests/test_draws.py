@@ -1,9 +1,15 @@
 """Draws: weights themselves by name, rungs of a ladder, predictions, and stores opened with and without a model."""
 
+import copy
+import pickle
+
 import pytest
 import torch
+from torch.func import vmap
 
 import bnnpriors as bp
+from bnnpriors import store
+from bnnpriors.priors.site import Site
 from bnnpriors.samplers import HMC, SGLD
 from bnnpriors.store import StoreError
 
@@ -72,6 +78,170 @@ def test_predictions_are_those_of_the_weights():
     each = torch.distributions.Normal(functions, draws["likelihood.scale"][..., None]).log_prob(y[:, 0])
     expected = each.flatten(0, 1).logsumexp(0) - torch.tensor(12.0).log()
     torch.testing.assert_close(pred.log_prob(y), expected, rtol=1e-5, atol=1e-5)
+
+
+class Recurrent(torch.nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.memory, self.out = kind(1, 2, batch_first=True), torch.nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.out(self.memory(x[..., None])[0][:, -1])
+
+
+class Branching(torch.nn.Module):
+    """Another function where the activations are large."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+
+    def forward(self, x):
+        h = self.layer(x)
+        return h if h.abs().max() < 1 else h.tanh()
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "branching"])
+def test_networks_that_cannot_be_batched(name):
+    """Sampling, prediction and export, against the network called with each draw's weights."""
+    net = Branching() if name == "branching" else Recurrent(getattr(torch.nn, name))
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    model = bp.attach(net, bp.priors.Normal(0.0, 0.7))
+    given = bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x.sum(1, keepdim=True))
+    draws = sample(given, num_samples=3)
+    together = sample(given, num_samples=3, chunk_size=2)
+    torch.testing.assert_close(together.theta, draws.theta, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        expected = torch.stack(
+            [model.export(given.layout.unpack(row))(x) for row in draws.theta.flatten(0, 1)]
+        )
+    torch.testing.assert_close(draws.predict(x).outputs_by_chain().flatten(0, 1), expected)
+    assert draws.to_arviz(num_prior=2).posterior_predictive["y"].shape == (2, 3, 6, 1)
+
+
+class Own(torch.nn.Module):
+    """A network with a submodule or parameter of its own called `likelihood`."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        self.likelihood = torch.nn.Module()
+        for name, part in parts.items():
+            setattr(self.likelihood, name, part)
+
+    def forward(self, x):
+        h = x * self.likelihood.scale if hasattr(self.likelihood, "scale") else x
+        return self.likelihood.head(h)
+
+
+@pytest.mark.parametrize("noise", [0.5, bp.priors.HalfCauchy(1.0)])
+def test_a_submodule_called_likelihood(noise):
+    """The run of the same network under another name."""
+    x = torch.linspace(-1, 1, 10)[:, None]
+    found = []
+    for net in (Own(head=torch.nn.Linear(1, 1)), torch.nn.Sequential(torch.nn.Linear(1, 1))):
+        model = bp.attach(net, bp.priors.Normal(0.0, bp.priors.Gamma(2.0, 1.0)))
+        draws = sample(bp.Posterior(model, bp.likelihoods.Gaussian(noise), x, 2 * x))
+        tree = draws.to_arviz(num_prior=2)
+        found.append((draws, draws.predict(x), tree.log_likelihood["y"].to_numpy()))
+    (ours, prediction, density), (theirs, expected, other) = found
+    assert ours.names[:2] == ("likelihood.head.weight", "likelihood.head.bias")
+    assert ("likelihood.scale" in ours.names) is not isinstance(noise, float)
+    assert torch.equal(ours["likelihood.head.weight"], theirs["0.weight"])
+    assert torch.equal(prediction.mean, expected.mean)
+    assert torch.equal(prediction.variance, expected.variance)
+    assert (density == other).all()
+
+
+def test_a_parameter_with_the_name_of_a_latent_of_the_likelihood_is_refused():
+    x = torch.ones(3, 1)
+    net = Own(head=torch.nn.Linear(1, 1), scale=torch.nn.Parameter(torch.ones(1)))
+    model = bp.attach(net, bp.priors.Normal())
+    with pytest.raises(ValueError, match=r"both have a parameter 'likelihood\.scale'.*rename the network's"):
+        bp.Posterior(model, bp.likelihoods.Gaussian(bp.priors.HalfCauchy(1.0)), x, x)
+    assert bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x).dim == 3
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_all_values_take_one_pass_in_pieces(stored, tmp_path, monkeypatch):
+    """Two draws a chunk: every chunk is read once and no more than its draws are evaluated together."""
+    monkeypatch.setattr(store, "CHUNK_BYTES", 64)
+    draws = sample(posterior(), num_samples=5, store=tmp_path / "a" if stored else None)
+    expected = vmap(draws._joint.values)(draws.theta.flatten(0, 1))
+    reads = []
+    read = store.Store.read
+    monkeypatch.setattr(
+        store.Store, "read", lambda self, name, part: reads.append((name, part)) or read(self, name, part)
+    )
+    values = draws.values()
+    assert reads == [("theta", slice(0, 2)), ("theta", slice(2, 4)), ("theta", slice(4, 5))]
+    assert tuple(values) == draws.names
+    for name, value in values.items():
+        assert torch.equal(value, expected[name].unflatten(0, (2, 5)))
+        assert torch.equal(draws[name], value)
+    reads.clear()
+    draws.to_arviz(num_prior=2)
+    assert [part for name, part in reads if name == "theta"].count(slice(0, 2)) == 1
+    assert set(draws.values(["bias", "likelihood.scale"])) == {"bias", "likelihood.scale"}
+    with pytest.raises(KeyError, match="'nothing': no such parameter"):
+        draws.values(["bias", "nothing"])
+
+
+def test_one_name_costs_its_own_tensors_alone(monkeypatch):
+    draws = sample(posterior())
+    evaluated = []
+    evaluate = Site.evaluate
+    monkeypatch.setattr(
+        Site,
+        "evaluate",
+        lambda self, latents, values: evaluated.append(self.name) or evaluate(self, latents, values),
+    )
+    for name, needed in {
+        "bias": ["bias"],
+        "weight": ["weight", "weight.scale"],
+        "weight.scale": ["weight", "weight.scale"],
+        "likelihood.scale": ["scale"],
+    }.items():
+        evaluated.clear()
+        draws[name]
+        assert evaluated == needed
+
+
+COPIES = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("stored", [False, True])
+def test_copies_give_the_same_draws_and_predictions(how, stored, tmp_path):
+    x = torch.tensor([[0.3], [-2.0]])
+    draws = sample(posterior(), store=tmp_path / "a" if stored else None)
+    expected = draws.predict(x)
+    again = COPIES[how](draws)
+    assert torch.equal(again.theta, draws.theta)
+    assert torch.equal(again["weight"], draws["weight"])
+    assert torch.equal(again.stats["acceptance"], draws.stats["acceptance"])
+    assert torch.equal(again.predict(x).mean, expected.mean)
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_of_a_posterior_stand_on_their_own(how):
+    """The copy's frozen bias is the copy's alone."""
+    net = torch.nn.Linear(1, 1)
+    x = torch.ones(3, 1)
+    given = bp.Posterior(
+        bp.attach(net, {"bias": bp.priors.Fixed(), "weight": bp.priors.Normal()}),
+        bp.likelihoods.Gaussian(bp.priors.HalfCauchy(1.0)), x, x,
+    )  # fmt: skip
+    theta = torch.tensor([[0.5, 0.1], [1.0, 0.2]])
+    before = given.log_density(theta)
+    again = COPIES[how](given)
+    assert torch.equal(again.log_density(theta), before)
+    with torch.no_grad():
+        again.model.net.bias.add_(1.0)
+    fresh = bp.Posterior(again.model, again.likelihood, x, x)
+    other = COPIES[how](again)
+    assert torch.equal(other.log_density(theta), fresh.log_density(theta))
+    assert not torch.equal(other.log_density(theta), before)
+    assert torch.equal(given.log_density(theta), before)
 
 
 def test_stats_are_a_mapping():

@@ -326,6 +326,18 @@ def test_arrays_and_other_dtypes_are_taken() -> None:
     assert single.target(CHAINS, WHOLE).value_and_gradient(theta.float())[1].dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_later_changes_to_the_users_data_change_nothing(kind: Any) -> None:
+    x, y = kind(X.tolist()), kind(Y.tolist())
+    model = bp.attach(_net().to(torch.as_tensor(x).dtype), P.Normal())
+    posterior = bp.Posterior(model, bp.likelihoods.Gaussian(), x, y)
+    theta = posterior.sample_prior(torch.Generator().manual_seed(0))[None]
+    before = posterior.log_density(theta)
+    x *= 5
+    y *= 5
+    assert torch.equal(posterior.log_density(theta), before)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("make", [_net, _conv])
 def test_an_accelerator_gives_the_same_potential(make: Any) -> None:

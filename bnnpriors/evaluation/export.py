@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,18 @@ def to_arviz(draws: Draws, joint: Joint, *, seed: int = 0, num_prior: int = 500)
 
     generator = torch.Generator(joint.device).manual_seed(seed)
     groups = {
-        "posterior": {name: _array(draws[name]) for name in draws.names},
+        "posterior": {name: _array(value) for name, value in draws.values().items()},
         "sample_stats": _sample_stats(draws),
         "prior": _prior(joint, num_prior, generator),
     }
     if isinstance(joint, Posterior) and joint.data.x is not None and joint.data.y is not None:
         groups |= _data_groups(draws, joint, joint.data.x, joint.data.y, generator)
+    elif joint.likelihood is not None:
+        warnings.warn(
+            "to_arviz: a store holds no training data, so the groups posterior_predictive, log_likelihood and observed_data are "
+            f"left out; open it with bp.Draws.open({str(draws.path)!r}, posterior=post) to have them",
+            stacklevel=3,
+        )
     return arviz_base.from_dict({name: group for name, group in groups.items() if group})
 
 

@@ -1,5 +1,7 @@
 """The export to ArviZ: groups, names, shapes, and figures against their definitions."""
 
+import warnings
+
 import arviz_stats
 import numpy as np
 import pytest
@@ -123,17 +125,19 @@ def test_a_likelihood_without_sampling_has_no_predictive():
 
 def test_prior_alone_and_opened_stores_have_no_data(tmp_path):
     model = bp.attach(torch.nn.Linear(1, 1), bp.priors.Normal())
-    assert set(sample(bp.Posterior(model)).to_arviz(num_prior=2).children) == {
-        "posterior",
-        "sample_stats",
-        "prior",
-    }
     posterior = regression()
     sample(posterior, store=tmp_path / "a")
-    assert "observed_data" not in bp.Draws.open(tmp_path / "a").to_arviz(num_prior=2).children
-    assert (
-        "observed_data" in bp.Draws.open(tmp_path / "a", posterior=posterior).to_arviz(num_prior=2).children
-    )
+    opened = bp.Draws.open(tmp_path / "a")
+    with pytest.warns(UserWarning, match=r"no training data.*Draws\.open\('.*a', posterior=post\)"):
+        tree = opened.to_arviz(num_prior=2)
+    assert "observed_data" not in tree.children
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="to_arviz")
+        alone = sample(bp.Posterior(model), store=tmp_path / "b").to_arviz(num_prior=2)
+        again = bp.Draws.open(tmp_path / "b").to_arviz(num_prior=2)
+        given = bp.Draws.open(tmp_path / "a", posterior=posterior).to_arviz(num_prior=2)
+    assert set(alone.children) == set(again.children) == {"posterior", "sample_stats", "prior"}
+    assert "observed_data" in given.children
 
 
 def test_a_mixed_ladder_is_refused():
