@@ -70,7 +70,7 @@ class Posterior(Joint):
         self.batch_size = None if batch_size == self.num_data else batch_size
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_programs": {}, "_cache": Cache()}
+        return super().__getstate__() | {"_programs": {}}
 
     def target(self, num_chains: int, plan: Plan | None = None) -> Target:
         """What samplers see: the potential of `num_chains` chains, split evenly over the rungs in order."""

@@ -55,6 +55,10 @@ class Cache:
         self.programs: dict[Any, Callable[..., Any]] = {}
         self.lock = threading.RLock()
 
+    def __reduce__(self) -> tuple[type[Cache], tuple[()]]:
+        """Copies start empty: programs hold the tensors of the posterior that they were traced for."""
+        return Cache, ()
+
 
 class Programs:
     """Evaluates `potential(theta, prior_weight, x, y, scale=, per_chain=, with_prior=) -> [chains]` by chunks and blocks."""
