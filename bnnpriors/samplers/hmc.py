@@ -118,7 +118,11 @@ class HMC(Sampler):
         return new, info
 
     def adapt(self, state: HMCState, info: dict[str, Tensor], iteration: int, num_warmup: int) -> HMCState:
-        """Dual averaging each step; a new metric at the end of each window; the averaged step size at the end."""
+        """Dual averaging each step; a new metric at the end of each window; the averaged step size at the end.
+
+        Dual averaging then begins again, from the averaged h times √ of the geometric mean of old over new M⁻¹: on a
+        logarithmic scale the steps h √M⁻¹ stay, on average, as long as they were.
+        """
         averaging = DualAveraging(*state.averaging.unbind(1)).update(
             info["acceptance"], self.target_acceptance
         )
@@ -131,6 +135,8 @@ class HMC(Sampler):
             if iteration in ends:
                 inverse_mass = moments.variance()
                 moments = Moments.start(state.theta)
+                change = (state.inverse_mass / inverse_mass).log().mean(1)
+                step_size = (averaging.log_average + 0.5 * change).exp()
                 averaging = DualAveraging.start(step_size)
         if iteration == num_warmup - 1:
             step_size = averaging.log_average.exp()
