@@ -61,10 +61,14 @@ class Moments(NamedTuple):
         mean = self.mean + change / seen[:, None]
         return Moments(seen, mean, self.squares + change * (theta - mean))
 
-    def variance(self) -> Float[Tensor, "chains dim"]:
-        """The variance, shrunk by five observations' worth towards 10⁻³ as in Stan."""
+    def inverse_mass(self, temperature: Float[Tensor, " chains"]) -> Float[Tensor, "chains dim"]:
+        """M⁻¹ = Var θ / T, shrunk by five observations' worth towards 10⁻³ as in Stan.
+
+        Variances scale with T, and momenta are N(0, T·M): so defined, M⁻¹ and h mean the same at every temperature.
+        """
         seen = self.seen[:, None]
-        return self.squares / (seen - 1) * seen / (seen + 5) + 1e-3 * 5 / (seen + 5)
+        variance = self.squares / (seen - 1) / temperature[:, None]
+        return variance * seen / (seen + 5) + 1e-3 * 5 / (seen + 5)
 
 
 def metric_windows(num_warmup: int) -> tuple[int, tuple[int, ...]]:

@@ -16,7 +16,7 @@ from .base import Sampler, choose, metropolis, positive
 
 
 class HMCState(NamedTuple):
-    """State of `HMC`; the fields after `inverse_mass` belong to warm-up."""
+    """State of `HMC`; the fields after `inverse_mass` belong to warm-up, `temperature` is the target's."""
 
     theta: Tensor
     potential: Tensor
@@ -24,6 +24,7 @@ class HMCState(NamedTuple):
     momentum: Tensor
     step_size: Tensor
     inverse_mass: Tensor
+    temperature: Tensor
     averaging: Tensor
     seen: Tensor
     mean: Tensor
@@ -35,7 +36,7 @@ class HMC(Sampler):
     """Leapfrog HMC (Neal 1206.1901, §5.2) at temperature T: p ~ N(0, T·M); `num_steps` times p ← p − (h/2)∇U, θ ← θ + h M⁻¹p,
     p ← p − (h/2)∇U; accept with min(1, exp(−ΔH/T)), H = U + ½ pᵀM⁻¹p.
 
-    In warm-up each chain tunes its own h (dual averaging) and diagonal M (doubling windows); both are then frozen.
+    In warm-up each chain tunes its own h (dual averaging) and diagonal M⁻¹ = Var θ / T (doubling windows); both are then frozen.
 
     Args:
         step_size: h, the start of the adaptation where there is warm-up.
@@ -74,6 +75,7 @@ class HMC(Sampler):
             momentum,
             step_size,
             torch.ones_like(theta),
+            target.temperature,
             averaging,
             *Moments.start(theta),
         )
@@ -133,7 +135,7 @@ class HMC(Sampler):
         if self.adapt_metric and first <= iteration <= (ends[-1] if ends else -1):
             moments = moments.update(state.theta)
             if iteration in ends:
-                inverse_mass = moments.variance()
+                inverse_mass = moments.inverse_mass(state.temperature)
                 moments = Moments.start(state.theta)
                 change = (state.inverse_mass / inverse_mass).log().mean(1)
                 step_size = (averaging.log_average + 0.5 * change).exp()

@@ -48,10 +48,12 @@ def test_dual_averaging_by_hand():
     assert float(new.log_average) == pytest.approx(expected, abs=1e-6)
 
 
-def test_moments_are_the_sample_variance_shrunk():
+def test_the_metric_is_the_sample_variance_over_temperature_shrunk():
     values = torch.randn(40, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 5 + 100
     moments = Moments.start(values[0])
     for value in values:
         moments = moments.update(value)
     torch.testing.assert_close(moments.mean, values.mean(0))
-    torch.testing.assert_close(moments.variance(), values.var(0) * 40 / 45 + 1e-3 * 5 / 45)
+    temperature = torch.tensor([1.0, 1e-3, 4.0], dtype=torch.float64)
+    expected = values.var(0) / temperature[:, None] * 40 / 45 + 1e-3 * 5 / 45
+    torch.testing.assert_close(moments.inverse_mass(temperature), expected)

@@ -219,6 +219,25 @@ def test_a_new_metric_keeps_the_length_of_steps():
     )
 
 
+@pytest.mark.parametrize("exponent", [-5, 3])
+def test_warm_up_is_the_same_at_every_temperature(exponent):
+    """At T = 4ᵏ a quadratic potential from 2ᵏ θ₀ gives 2ᵏ θ, and the same h, M⁻¹ and acceptance: powers of two scale exactly."""
+    chains, num_warmup, factor = 20, 120, 2.0**exponent
+    stiffness = torch.tensor([1e4, 1.0, 1e-2], dtype=torch.float64)
+    found = []
+    for scale in (1.0, factor):
+        posterior = of_potential(lambda x: 0.5 * stiffness * x**2, dim=3, temperature=scale**2)
+        target, streams = target_of(posterior, chains), Pooled(0, chains)
+        sampler = HMC(step_size=0.005, num_steps=5)
+        state = sampler.init(target, scale * start(chains, 3), streams)
+        for iteration in range(num_warmup):
+            state, info = sampler.step(target, state, streams)
+            state = sampler.adapt(state, info, iteration, num_warmup)
+        found.append((state.theta / scale, state.step_size, state.inverse_mass, info["acceptance"]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_adaptation_of_the_metric_can_be_left_out():
     posterior = prior_alone(bp.priors.Normal(0.0, 3.0), dim=2)
     sampler = HMC(step_size=0.1, num_steps=3, adapt_metric=False)
