@@ -215,6 +215,10 @@ def test_an_object_given_anew_inherits_nothing_from_the_defaults(tmp_path: Path)
         (['--priors.x={"*": {"class_path": "bnnpriors.priors.Norml"}}'], "has no attribute 'Norml'"),
         (["--temperatures=[0.0]"], "expected positive finite numbers"),
         (["--num_chains=0"], "num_chains"),
+        (["--seed=-1"], "seed"),
+        (["--device=nowhere"], "device 'nowhere': "),
+        (["--sampler.steps_per_test=2.5"], "steps_per_test"),
+        (["--batch_size=2.5"], "batch_size"),
         (["--sampler.step_size=-1"], "step_size -1 given"),
         (["--likelihood=bnnpriors.likelihoods.Gaussian"], "use bnnpriors.likelihoods.Categorical"),
         (["--data=bnnpriors.datasets.uci", "--data.folder=/nowhere", "--data.name=x"], "uci"),
@@ -232,6 +236,18 @@ def test_unfit_settings_end_in_one_line_before_any_work(
     assert said.startswith("bnnpriors sweep: error: ")
     assert words in said
     assert "\n" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_build_without_cuda_is_told_in_one_line(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr("bnnpriors.datasets.Dataset.to", refuse)
+    assert main(["sweep", "--config", str(tiny), "--output", str(tmp_path / "run"), "--device=cuda"]) == 2
+    assert "device 'cuda': Torch not compiled with CUDA enabled; expected" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

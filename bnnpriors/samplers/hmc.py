@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..counts import as_integer
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, Moments, metric_windows
@@ -56,7 +57,11 @@ class HMC(Sampler):
     state_type = HMCState
 
     def __post_init__(self) -> None:
-        positive(self, step_size=self.step_size, num_steps=self.num_steps)
+        positive(self, step_size=self.step_size)
+        num_steps = as_integer(self.num_steps)
+        if num_steps is None or num_steps < 1:
+            raise ValueError(f"HMC: num_steps {self.num_steps!r} given, expected an integer from 1")
+        object.__setattr__(self, "num_steps", num_steps)
         if not 0 <= self.jitter < 1 or not 0 < self.target_acceptance < 1:
             raise ValueError(
                 f"HMC: jitter {self.jitter} and target_acceptance {self.target_acceptance} given, expected [0, 1) and (0, 1)"

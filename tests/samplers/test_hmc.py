@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import LogNormal
@@ -265,3 +266,10 @@ def test_minibatches_are_refused():
 def test_bad_arguments(options, word):
     with pytest.raises(ValueError, match=word):
         HMC(**options)
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+def test_steps_are_whole():
+    with pytest.raises(ValueError, match=r"HMC: num_steps 2\.5 given, expected an integer from 1"):
+        HMC(num_steps=2.5)
+    assert repr(HMC(num_steps=np.int64(3))) == repr(HMC(num_steps=3))
