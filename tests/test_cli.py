@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -324,6 +325,23 @@ def test_a_prior_is_checked(
     assert "required" in capsys.readouterr().err
     assert main(["check", "--prior", "bnnpriors.priors.Normal", "--shape=[-1]"]) == 2
     assert "shape (-1,) given, expected positive lengths" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("safe", "code"), [("", 0), ("1", 2)])
+def test_the_script_finds_modules_in_the_working_directory(tmp_path: Path, safe: str, code: int) -> None:
+    """As the installed script does, which has its own folder and not the working directory on `sys.path`."""
+    (tmp_path / "mine_for_cli.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "bnnpriors"
+    script.write_text("import sys\nfrom bnnpriors.cli import main\nsys.exit(main())\n", encoding="utf-8")
+    line = ["sample", "--data=mine_for_cli.data", "--print_config"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": safe}
+    done = subprocess.run(
+        [sys.executable, str(script), *line],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("class_path: mine_for_cli.data" in done.stdout) == (code == 0)
 
 
 def test_help_of_every_command() -> None:
