@@ -11,17 +11,21 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.func import vmap
 
+from .counts import as_integer
 from .joint import Joint, as_tensor
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
 from .programs import Batch, Cache, Plan, Programs
 from .streams import Streams
+
+Temperatures = float | Sequence[float] | np.generic | np.ndarray | Tensor
 
 
 class Posterior(Joint):
@@ -31,13 +35,14 @@ class Posterior(Joint):
         model: from `bp.attach`.
         likelihood: any object with `log_prob(outputs, y) -> [batch]`; None with `x` None for the prior alone.
         x: inputs [N, ...], tensor or array. y: targets [N, ...]. Both are copied: later changes to them change nothing here.
-        temperature: T > 0, or a sequence of them: a ladder with one group of chains a rung.
+        temperature: T > 0, or a sequence, array or tensor of them: a ladder with one group of chains a rung.
         batch_size: examples in a minibatch of the stochastic samplers, drawn for each chain and step on its own, uniformly with
             replacement; None for the full data.
         tempering: "posterior" or "likelihood" (see above).
 
     Raises:
-        ValueError: shapes that do not fit, NaN or infinite data, labels out of range, T ≤ 0, batch_size out of range.
+        ValueError: shapes that do not fit, data that are NaN or infinite in the model's dtype, labels out of range, T ≤ 0,
+            batch_size out of range. TypeError: a network that returns anything but one tensor.
     """
 
     def __init__(
@@ -47,7 +52,7 @@ class Posterior(Joint):
         x: Any = None,
         y: Any = None,
         *,
-        temperature: float | Sequence[float] = 1.0,
+        temperature: Temperatures = 1.0,
         batch_size: int | None = None,
         tempering: str = "posterior",
     ) -> None:
@@ -58,16 +63,17 @@ class Posterior(Joint):
                 f"Posterior: tempering {tempering!r} given, expected 'posterior' or 'likelihood'"
             )
         self.tempering = tempering
-        self.is_ladder = not isinstance(temperature, (int, float))
+        self.is_ladder = not _is_number(temperature)
         self._programs: dict[Plan, Programs] = {}
         self._cache = Cache()
         self.data = self._prepare(x, y)
         self.num_data = 0 if self.data.x is None else len(self.data.x)
-        if batch_size is not None and not 0 < batch_size <= self.num_data:
+        count = as_integer(batch_size)
+        if batch_size is not None and (count is None or not 0 < count <= self.num_data):
             raise ValueError(
-                f"Posterior: batch_size {batch_size} given, expected 1 to {self.num_data} (the number of data)"
+                f"Posterior: batch_size {batch_size!r} given, expected 1 to {self.num_data} (the number of data)"
             )
-        self.batch_size = None if batch_size == self.num_data else batch_size
+        self.batch_size = None if count == self.num_data else count
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_programs": {}}
@@ -148,13 +154,13 @@ class Posterior(Joint):
             raise ValueError(
                 f"Posterior: {len(x)} inputs and {len(y)} targets given, expected the same number, at least one"
             )
+        if isinstance(self.likelihood, Likelihood):
+            y = self.likelihood.prepare(y, self.dtype)
         if y.is_floating_point() and not y.isfinite().all():
             bad = int((~y.isfinite()).flatten(1).any(1).sum() if y.ndim > 1 else (~y.isfinite()).sum())
             raise ValueError(
-                f"Posterior: {bad} of {len(y)} targets are NaN or infinite; remove or impute them"
+                f"Posterior: {bad} of {len(y)} targets are NaN or infinite in {y.dtype}; remove, impute or rescale them"
             )
-        if isinstance(self.likelihood, Likelihood):
-            y = self.likelihood.prepare(y, self.dtype)
         with torch.no_grad():
             try:
                 outputs, again, first = self.model(x[:16]), self.model(x[:16]), self.model(x[:1])
@@ -162,6 +168,11 @@ class Posterior(Joint):
                 raise ValueError(
                     f"Posterior: the model cannot take inputs of shape (batch, {', '.join(map(str, x.shape[1:]))}): {error}"
                 ) from error
+        if not isinstance(outputs, Tensor):
+            raise TypeError(
+                f"Posterior: the model returns a {type(outputs).__name__}, expected one tensor [batch, ...]: wrap it in a module "
+                "whose forward returns the tensor that the likelihood is about"
+            )
         if not torch.equal(outputs, again) or not torch.allclose(outputs[:1], first, rtol=1e-3, atol=1e-4):
             raise ValueError(
                 "Posterior: the model's output is random, or depends on the rest of the batch, so it defines no density: "
@@ -231,8 +242,12 @@ class Target:
         return gradient
 
 
-def _temperatures(given: float | Sequence[float]) -> tuple[float, ...]:
-    values = (float(given),) if isinstance(given, (int, float)) else tuple(float(t) for t in given)
+def _is_number(given: Temperatures) -> bool:
+    return isinstance(given, (int, float)) or getattr(given, "ndim", None) == 0
+
+
+def _temperatures(given: Temperatures) -> tuple[float, ...]:
+    values = (float(given),) if _is_number(given) else tuple(float(t) for t in given)  # type: ignore[arg-type, union-attr]
     if not values or not all(t > 0 and math.isfinite(t) for t in values):
         raise ValueError(f"Posterior: temperature {given} given, expected positive finite numbers")
     if len(set(values)) != len(values):

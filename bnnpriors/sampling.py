@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .cost import check_room, estimate
+from .counts import as_integer
 from .draws import Draws
 from .fingerprint import difference, fingerprint
 from .planning import choose_plan
@@ -59,16 +60,24 @@ def sample(
             remembers it.
 
     Raises:
-        ValueError: counts below one, a sampler that cannot serve the posterior. StoreError: a store that
-            belongs to another run, is damaged, locked, or does not fit the disk. SamplingError: a start
-            without finite density, a chain that diverges to NaN.
+        ValueError: counts below one or not whole, a sampler that cannot serve the posterior. TypeError: no
+            sampler, or its class. StoreError: a store that belongs to another run, is damaged, locked, or does
+            not fit the disk. SamplingError: a start without finite density, a chain that diverges to NaN.
 
     Warns with a `FunnelWarning` where a hyperprior scales centred weights, of which there are more than data.
 
     On SIGINT or SIGTERM a run with a store stops after the step at hand, checkpoints and raises
     KeyboardInterrupt; on SIGINT a run in memory returns the draws so far with a warning.
     """
-    _check_counts(num_samples=num_samples, num_warmup=num_warmup, num_chains=num_chains, thin=thin)
+    if not isinstance(sampler, Sampler):
+        raise TypeError(
+            f"sample: {sampler!r} given as sampler, expected an object with its settings, such as bp.samplers.HMC(step_size=0.01)"
+        )
+    num_samples, num_warmup, num_chains, thin, seed = _integers(
+        num_samples=num_samples, num_warmup=num_warmup, num_chains=num_chains, thin=thin, seed=seed
+    )
+    if chunk_size is not None:
+        (chunk_size,) = _integers(chunk_size=chunk_size)
     if init not in ("prior", "model"):
         raise ValueError(f"sample: init {init!r} given, expected 'prior' or 'model'")
     if resume and store is None:
@@ -171,11 +180,16 @@ def _picklable(posterior: Posterior) -> Any:
     return content
 
 
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        least = 0 if name == "num_warmup" else 1
-        if not isinstance(value, int) or value < least:
+def _integers(**given: int) -> list[int]:
+    """The values as ints, whatever integers they are. Raises ValueError for other numbers and negative ones."""
+    numbers = []
+    for name, value in given.items():
+        least = 0 if name in ("num_warmup", "seed") else 1
+        number = as_integer(value)
+        if number is None or number < least:
             raise ValueError(f"sample: {name} {value!r} given, expected an integer from {least}")
+        numbers.append(number)
+    return numbers
 
 
 def _check_same(store: Store, identity: dict[str, Any]) -> None:

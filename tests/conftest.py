@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import jaxtyping
 import pytest
 import torch
 from beartype import BeartypeConf, beartype
@@ -17,6 +18,12 @@ install_import_hook("bnnpriors", "bnnpriors_checker.check")  # before any test i
 torch.set_num_threads(1)  # the tensors of the tests are small: more threads cost more than they give
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def as_a_user_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the checker of types, so that wrong ones meet the package's own messages."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -215,6 +216,10 @@ def test_an_object_given_anew_inherits_nothing_from_the_defaults(tmp_path: Path)
         (['--priors.x={"*": {"class_path": "bnnpriors.priors.Norml"}}'], "has no attribute 'Norml'"),
         (["--temperatures=[0.0]"], "expected positive finite numbers"),
         (["--num_chains=0"], "num_chains"),
+        (["--seed=-1"], "seed"),
+        (["--device=nowhere"], "device 'nowhere': "),
+        (["--sampler.steps_per_test=2.5"], "steps_per_test"),
+        (["--batch_size=2.5"], "batch_size"),
         (["--sampler.step_size=-1"], "step_size -1 given"),
         (["--likelihood=bnnpriors.likelihoods.Gaussian"], "use bnnpriors.likelihoods.Categorical"),
         (["--data=bnnpriors.datasets.uci", "--data.folder=/nowhere", "--data.name=x"], "uci"),
@@ -232,6 +237,18 @@ def test_unfit_settings_end_in_one_line_before_any_work(
     assert said.startswith("bnnpriors sweep: error: ")
     assert words in said
     assert "\n" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_build_without_cuda_is_told_in_one_line(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr("bnnpriors.datasets.Dataset.to", refuse)
+    assert main(["sweep", "--config", str(tiny), "--output", str(tmp_path / "run"), "--device=cuda"]) == 2
+    assert "device 'cuda': Torch not compiled with CUDA enabled; expected" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -308,6 +325,23 @@ def test_a_prior_is_checked(
     assert "required" in capsys.readouterr().err
     assert main(["check", "--prior", "bnnpriors.priors.Normal", "--shape=[-1]"]) == 2
     assert "shape (-1,) given, expected positive lengths" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("safe", "code"), [("", 0), ("1", 2)])
+def test_the_script_finds_modules_in_the_working_directory(tmp_path: Path, safe: str, code: int) -> None:
+    """As the installed script does, which has its own folder and not the working directory on `sys.path`."""
+    (tmp_path / "mine_for_cli.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "bnnpriors"
+    script.write_text("import sys\nfrom bnnpriors.cli import main\nsys.exit(main())\n", encoding="utf-8")
+    line = ["sample", "--data=mine_for_cli.data", "--print_config"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": safe}
+    done = subprocess.run(
+        [sys.executable, str(script), *line],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("class_path: mine_for_cli.data" in done.stdout) == (code == 0)
 
 
 def test_help_of_every_command() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jaxtyping
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -77,12 +77,53 @@ def test_unfit_settings_are_refused(settings: dict[str, Any], message: str) -> N
         bp.Posterior(MODEL, GAUSSIAN, X, Y, **settings)
 
 
-def test_a_plain_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        jaxtyping.config, "jaxtyping_disable", True
-    )  # users meet our message, not the type checker's
+@pytest.mark.usefixtures("as_a_user_meets_it")
+def test_a_plain_module_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Sequential given as model, expected the result of bp\.attach"):
         bp.Posterior(nn.Sequential())  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+@pytest.mark.parametrize("size", [2.5, "3"])
+def test_a_batch_size_must_be_whole(size: Any) -> None:
+    with pytest.raises(ValueError, match=rf"batch_size {size!r} given, expected 1 to 23"):
+        bp.Posterior(MODEL, GAUSSIAN, X, Y, batch_size=size)
+    assert bp.Posterior(MODEL, GAUSSIAN, X, Y, batch_size=np.int64(3)).batch_size == 3  # type: ignore[arg-type]
+
+
+def test_targets_must_be_finite_in_the_dtype_of_the_model() -> None:
+    model = bp.attach(nn.Linear(3, 2), P.Normal())
+    with pytest.raises(ValueError, match=r"1 of 23 targets are NaN or infinite in torch\.float32"):
+        bp.Posterior(model, GAUSSIAN, X, _with(Y, (3, 1), 1e300))
+    with pytest.raises(ValueError, match="1 of 23 examples hold NaN or infinite"):
+        bp.Posterior(model, GAUSSIAN, _with(X, (3, 1), 1e300), Y)
+
+
+def test_a_network_must_return_one_tensor() -> None:
+    class Pair(nn.Linear):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return super().forward(x), x
+
+    with pytest.raises(
+        TypeError, match=r"the model returns a tuple, expected one tensor \[batch, \.\.\.\]: wrap"
+    ):
+        bp.Posterior(bp.attach(Pair(3, 2).double(), P.Normal()), GAUSSIAN, X, Y)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "is_ladder"),
+    [
+        (np.float32(0.5), (0.5,), False),
+        (torch.tensor(0.5), (0.5,), False),
+        (np.array(2), (2.0,), False),
+        (torch.tensor([0.5, 1.0]), (0.5, 1.0), True),
+        (np.array([0.5]), (0.5,), True),
+    ],
+)
+def test_temperatures_of_any_number_type(given: Any, expected: tuple[float, ...], is_ladder: bool) -> None:
+    posterior = bp.Posterior(MODEL, GAUSSIAN, X, Y, temperature=given)
+    assert posterior.temperatures == expected
+    assert posterior.is_ladder == is_ladder
 
 
 def test_unfit_latents_are_refused() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,6 +83,36 @@ def test_bad_arguments(options, word):
     posterior, *_ = regression()
     with pytest.raises(ValueError, match=word):
         sample(posterior, SGLD(), **options)
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_samples": 2.0}, ValueError, r"num_samples 2\.0 given, expected an integer from 1"),
+        ({"thin": "2"}, ValueError, "thin '2' given, expected an integer from 1"),
+        ({"seed": 0.5}, ValueError, r"seed 0\.5 given, expected an integer from 0"),
+        ({"chunk_size": 1.5}, ValueError, r"chunk_size 1\.5 given, expected an integer from 1"),
+        ({"sampler": SGLD}, TypeError, "SGLD'> given as sampler, expected an object with its settings"),
+    ],
+)
+def test_unfit_arguments_leave_nothing_behind(tmp_path, options, error, message):
+    posterior, *_ = regression()
+    with pytest.raises(error, match=message):
+        bp.sample(posterior, **{"sampler": SGLD(), "num_samples": 2, "store": tmp_path / "a"} | options)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+def test_counts_may_be_integers_of_numpy_and_torch(tmp_path):
+    posterior, *_ = regression()
+    names = ("num_samples", "num_warmup", "num_chains", "thin", "seed", "chunk_size")
+    given = dict.fromkeys(names, np.int64(2))
+    first = bp.sample(posterior, SGLD(), **given, store=tmp_path / "a", progress=False)
+    plain = dict.fromkeys(names, 2)
+    again = bp.sample(posterior, SGLD(), **plain, store=tmp_path / "a", resume=True, progress=False)
+    assert torch.equal(first.theta, again.theta)
+    assert sample(posterior, SGLD(), num_samples=torch.tensor(2)).num_draws == 2
 
 
 def test_a_start_without_density_is_reported():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ CONTINUE = 130  # the exit code of a shell command stopped by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command. Modules in the working directory can be imported, as under `python -m`.
 
     Returns the exit code: 0, 1 for a run or a check that failed, 2 for unfit settings, 130 where it was stopped.
     """
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     name = given[0] if given and given[0] in COMMANDS else ""
     try:
+        if not sys.flags.safe_path and not {"", os.getcwd()} & set(sys.path):
+            sys.path.insert(0, os.getcwd())
         parser = build_parser(given)
         config = parser.parse_args(given)
         code = COMMANDS[config.subcommand](parser, config, given)

@@ -124,7 +124,12 @@ def _draw(
     parsed = config[command]
     check_model_path(parsed)
     settings = parser.instantiate(config)[command]
-    data = settings.data.to(settings.device)
+    try:
+        data = settings.data.to(settings.device)
+    except (AssertionError, RuntimeError) as error:  # torch's ways to say that there is no such device
+        raise ValueError(
+            f"device {settings.device!r}: {error}; expected a device of this machine, such as cpu"
+        ) from error
     posteriors = build_posteriors(settings, data)
     parsed.model.init_args = fill_features(settings.model.class_path, settings.model.init_args, data)
     name = settings.name or data.name

@@ -199,7 +199,10 @@ def _add_run(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--init", type=Literal["prior", "model"], default="prior", help="where chains start")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the chains and of the network's own initial weights"
+        "--seed",
+        type=NonNegativeInt,
+        default=0,
+        help="of the chains and of the network's own initial weights",
     )
     parser.add_argument("--device", type=str, default="cpu", help="a torch device")
 

@@ -10,7 +10,12 @@ from torch import Tensor
 
 
 class DualAveraging(NamedTuple):
-    """State of Nesterov dual averaging of log h (Hoffman & Gelman 1111.4246, eq. 6); every field is [chains]."""
+    """State of Nesterov dual averaging of log h (Hoffman & Gelman 1111.4246, eq. 6); every field is [chains].
+
+    The paper draws log h towards μ = log(10 h₀) with γ = 0.05. Here μ = log h₀ and γ = 0.1: a first update moves h by a factor
+    from 0.48 to 1.2, so that a warm-up of a few steps leaves h usable, and h swings less, so that the acceptance at the averaged
+    log h, which is above the average acceptance, comes closer to the target.
+    """
 
     log_step: Tensor
     log_average: Tensor
@@ -20,17 +25,17 @@ class DualAveraging(NamedTuple):
 
     @classmethod
     def start(cls, step_size: Float[Tensor, " chains"]) -> DualAveraging:
-        """Begin at a step size; the iteration is drawn towards ten times it."""
+        """Begin at a step size h₀."""
         zero = torch.zeros_like(step_size)
         log_step = step_size.log()
-        return cls(log_step, log_step, zero, zero, log_step + 2.302585)
+        return cls(log_step, log_step, zero, zero, log_step)
 
     def update(self, acceptance: Float[Tensor, " chains"], target: float) -> DualAveraging:
-        """H ← (1 − 1/(t+t₀)) H + (δ − α)/(t+t₀); log h = μ − √t/γ · H; averaged with weight t^{−κ}. γ=.05, t₀=10, κ=.75."""
+        """H ← (1 − 1/(t+t₀)) H + (δ − α)/(t+t₀); log h = μ − √t/γ · H; averaged with weight t^{−κ}. γ=.1, t₀=10, κ=.75."""
         steps = self.steps + 1
         weight = 1 / (steps + 10)
         error = (1 - weight) * self.error + weight * (target - acceptance.to(self.error))
-        log_step = self.centre - steps.sqrt() / 0.05 * error
+        log_step = self.centre - steps.sqrt() / 0.1 * error
         share = steps**-0.75
         return DualAveraging(
             log_step, share * log_step + (1 - share) * self.log_average, error, steps, self.centre
@@ -56,20 +61,24 @@ class Moments(NamedTuple):
         mean = self.mean + change / seen[:, None]
         return Moments(seen, mean, self.squares + change * (theta - mean))
 
-    def variance(self) -> Float[Tensor, "chains dim"]:
-        """The variance, shrunk by five observations' worth towards 10⁻³ as in Stan."""
+    def inverse_mass(self, temperature: Float[Tensor, " chains"]) -> Float[Tensor, "chains dim"]:
+        """M⁻¹ = Var θ / T, shrunk by five observations' worth towards 10⁻³ as in Stan.
+
+        Variances scale with T, and momenta are N(0, T·M): so defined, M⁻¹ and h mean the same at every temperature.
+        """
         seen = self.seen[:, None]
-        return self.squares / (seen - 1) * seen / (seen + 5) + 1e-3 * 5 / (seen + 5)
+        variance = self.squares / (seen - 1) / temperature[:, None]
+        return variance * seen / (seen + 5) + 1e-3 * 5 / (seen + 5)
 
 
 def metric_windows(num_warmup: int) -> tuple[int, tuple[int, ...]]:
     """First iteration of the metric's windows, and the iterations that end one: Stan's scheme of doubling
-    windows between an initial buffer (75 of 1000 steps) and a final one (50); short warm-ups keep the
-    proportions 15 : 75 : 10, very short ones have no window."""
+    windows between an initial buffer (75 of 1000 steps) and a final one (50); below 150 steps one window,
+    in the proportions 15 : 50 : 35, so that h has time to follow it; below 20 steps none."""
     if num_warmup < 20:
         return num_warmup, ()
     first, last, size = (
-        (75, 50, 25) if num_warmup >= 150 else (int(0.15 * num_warmup), int(0.1 * num_warmup), 0)
+        (75, 50, 25) if num_warmup >= 150 else (int(0.15 * num_warmup), int(0.35 * num_warmup), 0)
     )
     size = size or num_warmup - first - last
     ends, end = [], first

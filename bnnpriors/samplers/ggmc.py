@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..counts import as_integer
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging
@@ -64,10 +65,12 @@ class GGMC(Sampler):
         positive(self, step_size=self.step_size)
         if not 0 <= self.momentum_decay <= 1:
             raise ValueError(f"GGMC: momentum_decay {self.momentum_decay} given, expected a number in [0, 1]")
-        if self.steps_per_test is not None and self.steps_per_test < 1:
+        steps_per_test = as_integer(self.steps_per_test)
+        if self.steps_per_test is not None and (steps_per_test is None or steps_per_test < 1):
             raise ValueError(
-                f"GGMC: steps_per_test {self.steps_per_test} given, expected 1 or more, or None for no test"
+                f"GGMC: steps_per_test {self.steps_per_test!r} given, expected an integer from 1, or None for no test"
             )
+        object.__setattr__(self, "steps_per_test", steps_per_test)
         if self.target_acceptance is not None and (
             self.steps_per_test is None or not 0 < self.target_acceptance < 1
         ):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..counts import as_integer
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, Moments, metric_windows
@@ -16,7 +17,7 @@ from .base import Sampler, choose, metropolis, positive
 
 
 class HMCState(NamedTuple):
-    """State of `HMC`; the fields after `inverse_mass` belong to warm-up."""
+    """State of `HMC`; the fields after `inverse_mass` belong to warm-up, `temperature` is the target's."""
 
     theta: Tensor
     potential: Tensor
@@ -24,6 +25,7 @@ class HMCState(NamedTuple):
     momentum: Tensor
     step_size: Tensor
     inverse_mass: Tensor
+    temperature: Tensor
     averaging: Tensor
     seen: Tensor
     mean: Tensor
@@ -35,7 +37,7 @@ class HMC(Sampler):
     """Leapfrog HMC (Neal 1206.1901, §5.2) at temperature T: p ~ N(0, T·M); `num_steps` times p ← p − (h/2)∇U, θ ← θ + h M⁻¹p,
     p ← p − (h/2)∇U; accept with min(1, exp(−ΔH/T)), H = U + ½ pᵀM⁻¹p.
 
-    In warm-up each chain tunes its own h (dual averaging) and diagonal M (doubling windows); both are then frozen.
+    In warm-up each chain tunes its own h (dual averaging) and diagonal M⁻¹ = Var θ / T (doubling windows); both are then frozen.
 
     Args:
         step_size: h, the start of the adaptation where there is warm-up.
@@ -55,7 +57,11 @@ class HMC(Sampler):
     state_type = HMCState
 
     def __post_init__(self) -> None:
-        positive(self, step_size=self.step_size, num_steps=self.num_steps)
+        positive(self, step_size=self.step_size)
+        num_steps = as_integer(self.num_steps)
+        if num_steps is None or num_steps < 1:
+            raise ValueError(f"HMC: num_steps {self.num_steps!r} given, expected an integer from 1")
+        object.__setattr__(self, "num_steps", num_steps)
         if not 0 <= self.jitter < 1 or not 0 < self.target_acceptance < 1:
             raise ValueError(
                 f"HMC: jitter {self.jitter} and target_acceptance {self.target_acceptance} given, expected [0, 1) and (0, 1)"
@@ -74,6 +80,7 @@ class HMC(Sampler):
             momentum,
             step_size,
             torch.ones_like(theta),
+            target.temperature,
             averaging,
             *Moments.start(theta),
         )
@@ -118,7 +125,11 @@ class HMC(Sampler):
         return new, info
 
     def adapt(self, state: HMCState, info: dict[str, Tensor], iteration: int, num_warmup: int) -> HMCState:
-        """Dual averaging each step; a new metric at the end of each window; the averaged step size at the end."""
+        """Dual averaging each step; a new metric at the end of each window; the averaged step size at the end.
+
+        Dual averaging then begins again, from the averaged h times √ of the geometric mean of old over new M⁻¹: on a
+        logarithmic scale the steps h √M⁻¹ stay, on average, as long as they were.
+        """
         averaging = DualAveraging(*state.averaging.unbind(1)).update(
             info["acceptance"], self.target_acceptance
         )
@@ -129,8 +140,10 @@ class HMC(Sampler):
         if self.adapt_metric and first <= iteration <= (ends[-1] if ends else -1):
             moments = moments.update(state.theta)
             if iteration in ends:
-                inverse_mass = moments.variance()
+                inverse_mass = moments.inverse_mass(state.temperature)
                 moments = Moments.start(state.theta)
+                change = (state.inverse_mass / inverse_mass).log().mean(1)
+                step_size = (averaging.log_average + 0.5 * change).exp()
                 averaging = DualAveraging.start(step_size)
         if iteration == num_warmup - 1:
             step_size = averaging.log_average.exp()

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -241,6 +242,13 @@ def test_no_adaptation_unless_asked():
 def test_bad_arguments(options, word):
     with pytest.raises(ValueError, match=word):
         GGMC(**options)
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+def test_steps_are_whole():
+    with pytest.raises(ValueError, match=r"steps_per_test 2\.5 given, expected an integer from 1, or None"):
+        GGMC(steps_per_test=2.5)
+    assert repr(GGMC(steps_per_test=np.int64(3))) == repr(GGMC(steps_per_test=3))
 
 
 def test_cost_in_full_data_gradients():

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import LogNormal
 
 import bnnpriors as bp
 from bnnpriors.samplers import HMC
+from bnnpriors.samplers.adaptation import DualAveraging, metric_windows
 from bnnpriors.samplers.base import metropolis
 
 from .targets import (
@@ -168,6 +170,75 @@ def test_warm_up_tunes_and_then_freezes():
     assert draws.tensor_stats["kinetic_temperature"].shape == (10, 100, 1)
 
 
+def acceptance_after(num_warmup, step_size, *, chains=100, dim=60):
+    """Acceptance and h of each chain after a warm-up from N(0, 1) on N(0, diag σ²), log σ uniform between log 0.03 and 0."""
+    scales = torch.logspace(math.log10(0.03), 0, dim, dtype=torch.float64)
+    target = target_of(of_potential(lambda x: 0.5 * (x / scales) ** 2, dim=dim), chains)
+    sampler, streams = HMC(step_size=step_size, num_steps=10), Pooled(0, chains)
+    state, found = sampler.init(target, start(chains, dim), streams), []
+    for iteration in range(num_warmup + 40):
+        state, info = sampler.step(target, state, streams)
+        if iteration < num_warmup:
+            state = sampler.adapt(state, info, iteration, num_warmup)
+        else:
+            found.append(info["acceptance"])
+    return torch.stack(found).mean(0), state.step_size
+
+
+@pytest.mark.parametrize("step_size", [0.002, 0.02, 0.2])
+@pytest.mark.parametrize("num_warmup", [20, 50, 100, 200])
+def test_acceptance_is_near_its_target(num_warmup, step_size):
+    """From good and bad starts of h, on average within 0.1 of the target 0.8, and no chain is stuck."""
+    acceptance, _ = acceptance_after(num_warmup, step_size, chains=50)
+    assert float(acceptance.mean()) == pytest.approx(0.8, abs=0.1)
+    assert float(acceptance.min()) > 0.4
+
+
+def test_a_short_warm_up_does_not_spoil_the_step_size():
+    for num_warmup in (1, 2, 3, 5, 10):
+        acceptance, step_size = acceptance_after(num_warmup, 0.01, chains=20)
+        assert float(acceptance.min()) > 0.5
+        assert (step_size > 0.01 * 0.48**num_warmup).all()
+        assert (step_size < 0.01 * 2**num_warmup).all()
+
+
+def test_a_new_metric_keeps_the_length_of_steps():
+    """At the end of a window log h + ½ mean log M⁻¹ is that of the averaged h before."""
+    target = target_of(of_potential(lambda x: 0.5 * x**2, dim=3), 4)
+    sampler, streams, num_warmup = HMC(step_size=0.1, num_steps=3), Pooled(0, 4), 40
+    end = metric_windows(num_warmup)[1][-1]
+    state = sampler.init(target, start(4, 3), streams)
+    for iteration in range(end + 1):
+        before = state
+        state, info = sampler.step(target, state, streams)
+        state = sampler.adapt(state, info, iteration, num_warmup)
+    averaging = DualAveraging(*before.averaging.unbind(1)).update(info["acceptance"], 0.8)
+    assert (before.inverse_mass == 1).all()
+    assert not (state.inverse_mass == 1).any()
+    torch.testing.assert_close(
+        state.step_size.log() + 0.5 * state.inverse_mass.log().mean(1), averaging.log_average
+    )
+
+
+@pytest.mark.parametrize("exponent", [-5, 3])
+def test_warm_up_is_the_same_at_every_temperature(exponent):
+    """At T = 4ᵏ a quadratic potential from 2ᵏ θ₀ gives 2ᵏ θ, and the same h, M⁻¹ and acceptance: powers of two scale exactly."""
+    chains, num_warmup, factor = 20, 120, 2.0**exponent
+    stiffness = torch.tensor([1e4, 1.0, 1e-2], dtype=torch.float64)
+    found = []
+    for scale in (1.0, factor):
+        posterior = of_potential(lambda x: 0.5 * stiffness * x**2, dim=3, temperature=scale**2)
+        target, streams = target_of(posterior, chains), Pooled(0, chains)
+        sampler = HMC(step_size=0.005, num_steps=5)
+        state = sampler.init(target, scale * start(chains, 3), streams)
+        for iteration in range(num_warmup):
+            state, info = sampler.step(target, state, streams)
+            state = sampler.adapt(state, info, iteration, num_warmup)
+        found.append((state.theta / scale, state.step_size, state.inverse_mass, info["acceptance"]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_adaptation_of_the_metric_can_be_left_out():
     posterior = prior_alone(bp.priors.Normal(0.0, 3.0), dim=2)
     sampler = HMC(step_size=0.1, num_steps=3, adapt_metric=False)
@@ -195,3 +266,10 @@ def test_minibatches_are_refused():
 def test_bad_arguments(options, word):
     with pytest.raises(ValueError, match=word):
         HMC(**options)
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+def test_steps_are_whole():
+    with pytest.raises(ValueError, match=r"HMC: num_steps 2\.5 given, expected an integer from 1"):
+        HMC(num_steps=2.5)
+    assert repr(HMC(num_steps=np.int64(3))) == repr(HMC(num_steps=3))
