@@ -52,8 +52,8 @@ def check_gradient(subject: Subject) -> tuple[bool, str]:
 def check_extremes(subject: Subject) -> tuple[bool, str]:
     """log p is finite or −∞, and neither it nor its gradient is NaN, at 0 and at tiny and huge values.
 
-    A value is that of the tensor, or of z in the non-centred form, and the latent of a positive one is its logarithm: a latent of 10⁸
-    would be a scale of e^(10⁸), which no dtype holds, and a sampler rejects a step to where the potential is infinite.
+    A value is that of the tensor, or of z in the non-centred form, and the latent of a positive one is its logarithm: a latent of
+    10⁸ would be a scale of e^(10⁸), which no dtype holds, and a sampler rejects a step to where the potential is infinite.
     """
     count = 0
     for dtype in (torch.float64, torch.float32):

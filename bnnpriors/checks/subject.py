@@ -59,8 +59,8 @@ class Owner(Prior):
 class Subject:
     """A prior on a tensor of one shape, in float64 unless said otherwise.
 
-    A prior whose latents have another shape than its values (probabilities, Cholesky factors) cannot be on a module's parameter: it
-    is a hyperprior, and a model of it is a number under an `Owner` that has the hyperparameter.
+    A prior whose latents have another shape than its values (probabilities, Cholesky factors) cannot be on a module's parameter:
+    it is a hyperprior, and a model of it is a number under an `Owner` that has the hyperparameter.
     """
 
     def __init__(self, prior: Prior, shape: tuple[int, ...] | None, seed: int) -> None:
