@@ -97,6 +97,33 @@ def test_each_fault_is_found_by_its_own_check(name: str, prior: P.Prior) -> None
         report.raise_if_failed()
 
 
+class WrongParts(P.Dirichlet):
+    """Draws of Dirichlet(2) under the density of Dirichlet(1)."""
+
+    def sample(self, shape, **options):
+        return P.Dirichlet(2.0).sample(shape, **options)
+
+
+def test_a_prior_that_can_only_be_a_hyperprior_is_judged_as_one() -> None:
+    """Its values and draws are its own; its model, saved and sampled, has it as the hyperparameter of a tensor."""
+    report = check_prior(P.Dirichlet(P.Gamma(4.0, 2.0)), shape=(3,))
+    assert str(report).startswith(
+        f"{P.Dirichlet(P.Gamma(4.0, 2.0))!r} as a hyperprior, on values of shape (3,)"
+    )
+    report.raise_if_failed()
+    assert report["state_dict"].figure.startswith("3 entries saved and loaded")
+    wrong = check_prior(WrongParts())
+    assert [finding.name for finding in wrong.failures] == ["draws follow the density"]
+    assert not check_hmc(Subject(WrongParts(), (3, 2), 0))[0]
+
+
+def test_extremes_of_a_positive_value_are_its_own() -> None:
+    """A latent of 1e8 would be a scale of e^1e8: the non-centred form is tried at the values that the centred one is."""
+    for centred in (True, False):
+        report = check_prior(P.HalfCauchy(2.0, centred=centred), shape=(2,))
+        assert report["extreme values"].holds
+
+
 def test_hmc_alone_sees_draws_that_do_not_follow_the_density() -> None:
     assert check_hmc(Subject(Sound(), (3, 2), 0))[0]
     holds, figure = check_hmc(Subject(WrongScale(), (3, 2), 0))
