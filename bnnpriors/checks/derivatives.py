@@ -19,6 +19,8 @@ EXTREMES = (0.0, 1e-30, 1e-8, 1e8)
 LARGEST = {torch.float64: 1e30, torch.float32: 1e15}
 """Of the magnitudes of a value: its square, and that of its multiples by 1000, are numbers of the dtype."""
 EXTREME_HYPER = (1e-8, 1e8)
+FARTHEST_LATENT = 10.0
+"""Of a value on an interval, a simplex and the like: nearer to an end than 10⁻⁴ of its width."""
 
 
 def check_gradient(subject: Subject) -> tuple[bool, str]:
@@ -48,16 +50,20 @@ def check_gradient(subject: Subject) -> tuple[bool, str]:
 
 
 def check_extremes(subject: Subject) -> tuple[bool, str]:
-    """log p is finite or −∞, and neither it nor its gradient is NaN, at 0 and at tiny and huge values."""
+    """log p is finite or −∞, and neither it nor its gradient is NaN, at 0 and at tiny and huge values.
+
+    A value is that of the tensor, or of z in the non-centred form, and the latent of a positive one is its logarithm: a latent of
+    10⁸ would be a scale of e^(10⁸), which no dtype holds, and a sampler rejects a step to where the potential is infinite.
+    """
     count = 0
     for dtype in (torch.float64, torch.float32):
         latents = subject.points(1, dtype)[0]
         for site in subject.site.walk():
-            prior = site.prior
-            signs = (1.0, -1.0) if prior.support is constraints.real or not prior.centred else (1.0,)
+            support = _latent_support(site.prior)
+            signs = (1.0, -1.0) if support is constraints.real else (1.0,)
             for magnitude in (*EXTREMES, LARGEST[dtype]) if site is subject.site else EXTREME_HYPER:
                 for sign in signs:
-                    own = _extreme_latent(site.prior, sign * magnitude)
+                    own = _extreme_latent(support, sign * magnitude)
                     point = {**latents, site.name: torch.full_like(latents[site.name], own)}
                     total = subject.site.evaluate(point, {})
                     slopes = grad(lambda given: subject.site.evaluate(given, {}))(point)
@@ -101,13 +107,19 @@ def check_standard(subject: Subject) -> tuple[bool, str]:
     )
 
 
-def _extreme_latent(prior: Prior, value: float) -> float:
-    """The unconstrained latent of an extreme value; within ±10 where the support is an interval or the like."""
-    support = prior.support
-    if not prior.centred or support is constraints.real:
+def _latent_support(prior: Prior) -> constraints.Constraint:
+    """The support of what the latent is the unconstrained form of."""
+    return prior.support if prior.centred else prior.standard().support
+
+
+def _extreme_latent(support: constraints.Constraint, value: float) -> float:
+    """The unconstrained latent of an extreme value."""
+    if support is constraints.real:
         return value
     latent = math.log(value) if value > 0 else -80.0
-    return latent if support is constraints.positive else max(-10.0, min(10.0, latent))
+    if support is constraints.positive:
+        return latent
+    return max(-FARTHEST_LATENT, min(FARTHEST_LATENT, latent))
 
 
 def _moved(latents: Latents, name: str, index: int, by: float) -> Latents:

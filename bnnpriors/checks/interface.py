@@ -113,21 +113,23 @@ def check_copies(subject: Subject) -> tuple[bool, str]:
 
 @torch.no_grad()
 def check_state_dict(subject: Subject) -> tuple[bool, str]:
-    """A second model that loads the first one's `state_dict` has its weights and its log prior."""
+    """A second model that loads the first one's `state_dict` has its weights, hyperparameters and log prior."""
     twin = subject.attached(prior=copy.deepcopy(subject.prior))
     model = subject.attached()
     try:
-        model.set_latents_(subject.draw(subject.generator(5)))
+        generator = subject.generator(5)
+        model.set_latents_(subject.in_model(subject.draw(generator), generator))
     except NotApplicable:
         model.net.get_parameter(NAME).normal_(generator=subject.generator(5))
-    weights, log_prior = model.weights(), model.log_prior()
+    values, log_prior = model.values()
     twin.load_state_dict(model.state_dict())
-    error = max([float((twin.weights()[n] - w).abs().max()) for n, w in weights.items()], default=0.0)
-    error = max(error, abs(float(twin.log_prior() - log_prior)))
+    others, other_log_prior = twin.values()
+    error = max([float((others[n] - value).abs().max()) for n, value in values.items()], default=0.0)
+    error = max(error, abs(float(other_log_prior - log_prior)))
     keys = len(model.state_dict())
     return (
         error == 0,
-        f"{keys} entries saved and loaded: largest difference of weights and log prior {error:.1g}",
+        f"{keys} entries saved and loaded: largest difference of values and log prior {error:.1g}",
     )
 
 

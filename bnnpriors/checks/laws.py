@@ -20,7 +20,7 @@ from ..samplers import HMC
 from ..streams import Streams
 from .orbits import Orbit, geometric, grid, log_masses, orbits
 from .report import NotApplicable
-from .subject import NUM_DRAWS, Latents, Subject, own_log_density, size
+from .subject import NAME, NUM_DRAWS, Latents, Subject, own_log_density, size
 
 ALARM = 1e-6
 TOLERANCE = 1e-3
@@ -102,9 +102,9 @@ def check_hmc(subject: Subject) -> tuple[bool, str]:
     """
     from scipy.stats import ks_2samp
 
-    draws = subject.draws
+    draws = subject.in_model(subject.draws, subject.generator(5))
     posterior = Posterior(subject.attached())
-    theta = posterior.layout.pack(draws, (len(next(iter(draws.values()))),))
+    theta = posterior.layout.pack(draws, (len(draws[NAME]),))
     start, fresh = theta[:NUM_CHAINS], theta[NUM_CHAINS : 2 * NUM_CHAINS]
     target = posterior.target(len(start), Plan(len(start), 4096, False))
     streams = Streams(

@@ -23,7 +23,8 @@ from torch import Tensor
 LogDensity = Callable[[Tensor, slice], Tensor]
 """Points [points, dim], and which of the draws they belong to -> log density [points]."""
 
-CHUNK = 3_000_000
+CHUNK = 1_000_000
+"""Numbers in one call of the density: a larger call spends its time in memory, a smaller one in Python."""
 
 
 class Orbit(NamedTuple):

@@ -47,7 +47,7 @@ def check_prior(prior: object, shape: tuple[int, ...] | None = None, seed: int =
     - dtype and device: float32 and float64, and CUDA where there is a device;
     - gradient: against central differences, hyperparameters included;
     - chains: `torch.func.vmap` equals a loop, for densities and gradients;
-    - extreme values: finite or −∞ and never NaN, from 0 to 10³⁰ (float32: 10¹⁵);
+    - extreme values: finite or −∞ and never NaN, from 0 to 10³⁰ (float32: 10¹⁵), hyperparameters from 10⁻⁸ to 10⁸;
     - pickling, state_dict: a copy, or a model that loads the state, is the same;
     - seeds: the same seed gives the same draw, other seeds others, and the global generator is left alone;
     - non-centred form, where there is one: log p(w) + log |dw/dz| = log p₀(z);
@@ -57,6 +57,7 @@ def check_prior(prior: object, shape: tuple[int, ...] | None = None, seed: int =
 
     The last three have a false-alarm rate of 1e-6 together; the others have none. A property that the prior cannot have (the
     draws of `Improper`), or that cannot be judged while another fails, is reported as not applicable, with the reason.
+    A prior on values that have other latents, such as `Dirichlet`, is judged as what it can be, a hyperprior.
     Takes a few seconds; the global random generators are left as they were.
 
     Args:
@@ -78,4 +79,5 @@ def check_prior(prior: object, shape: tuple[int, ...] | None = None, seed: int =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         subject = Subject(known, shape, seed)
-        return run_checks(subject, f"{known!r} on a tensor of shape {subject.shape}", PRIOR_CHECKS)
+        place = "as a hyperprior, on values" if subject.is_hyperprior else "on a tensor"
+        return run_checks(subject, f"{known!r} {place} of shape {subject.shape}", PRIOR_CHECKS)

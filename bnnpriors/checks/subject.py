@@ -20,8 +20,8 @@ from .report import NotApplicable
 
 NAME = "weight"
 NUM_DRAWS = 2000
-SHAPES = ((3, 2), (2, 2, 3, 3), (4,), ())
-"""Shapes tried in turn where none is given: a matrix, the kernel of a convolution, a vector, a number."""
+SHAPES = ((3, 2), (3, 3), (2, 2, 3, 3), (4,), ())
+"""Shapes tried in turn where none is given: a matrix, a square, the kernel of a convolution, a vector, a number."""
 LARGEST_LATENT = 700.0
 """Beyond this an unconstrained latent of a constrained value overflows float64: its density there is taken as zero."""
 
@@ -36,8 +36,32 @@ class Holder(nn.Module):
         self.weight = nn.Parameter(torch.zeros(shape, dtype=dtype))
 
 
+class Owner(Prior):
+    """A standard normal whose density does not see its one hyperparameter: a place for a prior that can only be a hyperprior."""
+
+    def __init__(self, hyper: Prior, shape: tuple[int, ...]) -> None:
+        self.hyper = hyper
+        self.shape = shape
+
+    def parameter_shape(self, name: str, grid: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """That of the hyperparameter, whatever the tensor's."""
+        return self.shape
+
+    def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Log density of N(0, 1), elementwise."""
+        return -0.5 * w * w - 0.5 * math.log(2 * math.pi)
+
+    def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
 class Subject:
-    """A prior on a tensor of one shape, in float64 unless said otherwise."""
+    """A prior on a tensor of one shape, in float64 unless said otherwise.
+
+    A prior whose latents have another shape than its values (probabilities, Cholesky factors) cannot be on a module's parameter:
+    it is a hyperprior, and a model of it is a number under an `Owner` that has the hyperparameter.
+    """
 
     def __init__(self, prior: Prior, shape: tuple[int, ...] | None, seed: int) -> None:
         self.prior, self.seed = prior, seed
@@ -48,9 +72,25 @@ class Subject:
         """A fresh generator; the same stream gives the same numbers."""
         return torch.Generator().manual_seed(1000 * self.seed + stream)
 
-    def attached(self, dtype: torch.dtype = torch.float64, prior: Prior | None = None) -> BayesianModule:
-        """A model that consists of the one tensor under the prior."""
-        return attach(Holder(self.shape, dtype), self.prior if prior is None else prior)
+    @property
+    def is_hyperprior(self) -> bool:
+        """Whether the prior can be on a hyperparameter only."""
+        return self.site.latent_shape != self.shape
+
+    def attached(self, prior: Prior | None = None) -> BayesianModule:
+        """A model that consists of the one tensor under the prior, or of the owner of a hyperparameter."""
+        prior = self.prior if prior is None else prior
+        if self.is_hyperprior:
+            return attach(Holder((), torch.float64), Owner(prior, self.shape))
+        return attach(Holder(self.shape, torch.float64), prior)
+
+    def in_model(self, latents: Latents, generator: torch.Generator) -> Latents:
+        """Latents [*lead, ...] of the prior as those of `attached()`; an owner's own are drawn."""
+        if not self.is_hyperprior:
+            return latents
+        lead = latents[NAME].shape[: -len(self.site.latent_shape)]
+        renamed = {name.replace(NAME, f"{NAME}.hyper", 1): value for name, value in latents.items()}
+        return {NAME: torch.randn(lead, generator=generator, dtype=torch.float64)} | renamed
 
     def draw(self, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Latents:
         """One draw of all latents. Raises NotApplicable where there is nothing to draw."""

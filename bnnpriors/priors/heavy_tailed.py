@@ -52,7 +52,8 @@ class StudentT(LocationScale):
         df = value_of(self.df, self, "df", z)
         half = 0.5 * (df + 1)
         constant = log_gamma(half) - log_gamma(0.5 * df) - 0.5 * log(math.pi * df)
-        return constant - half * torch.log1p(z * z / df)
+        unit = z * df**-0.5  # and not z²/ν: where z² overflows, its derivative in ν would too
+        return constant - half * torch.log1p(unit * unit)
 
     def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
         df = tensor_of(self.df, self, "df", empty)

@@ -232,6 +232,13 @@ def test_gradients_are_finite_where_a_weight_is_the_location(name: str) -> None:
     assert bool(w.grad.isfinite().all())
 
 
+def test_the_gradient_of_the_degrees_of_freedom_is_a_number_where_a_square_overflows() -> None:
+    df = torch.tensor(3.0, requires_grad=True)
+    P.StudentT(df).log_prob(torch.tensor([1e30, 1.0])).sum().backward()
+    assert df.grad is not None
+    assert not bool(df.grad.isnan())
+
+
 def test_improper_and_fixed_add_nothing() -> None:
     w = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     assert P.Improper().variance() == math.inf
