@@ -142,12 +142,12 @@ def own_log_density(
 ) -> Float64[Tensor, " points"]:
     """log p(own | hyperparameters), in latent space with its Jacobian; other latents are shared or one a point.
 
-    Latents of a constrained value beyond `LARGEST_LATENT`, and NaN, count as density zero.
+    Latents that are not finite or, of a constrained value, beyond `LARGEST_LATENT`, and a density of NaN, count as density zero;
+    the prior sees zeros in the place of such latents, because a torch distribution in its `log_prob` refuses NaN.
     """
-    inside = torch.ones(len(own), dtype=torch.bool)
-    if site.prior.centred and site.prior.support is not constraints.real:
-        inside = (own.abs() <= LARGEST_LATENT).all(1)
-        own = own.clamp(-LARGEST_LATENT, LARGEST_LATENT)
+    constrained = site.prior.centred and site.prior.support is not constraints.real
+    inside = (own.abs() <= (LARGEST_LATENT if constrained else torch.finfo(own.dtype).max)).all(1)
+    own = torch.where(inside[:, None], own, 0.0)
     others = {part.name: latents[part.name] for part in site.walk() if part is not site}
     shapes = {part.name: part.latent_shape for part in site.walk()}
     batched = {name: 0 if value.ndim > len(shapes[name]) else None for name, value in others.items()}
