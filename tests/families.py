@@ -23,7 +23,6 @@ EXAMPLES: dict[str, object] = {
     "all parameters learnt": P.StudentT(P.Gamma(4.0, 1.0), P.Normal(0.0, 3.0), P.HalfNormal(), centred=False),
     "Distribution": P.Distribution(D.Uniform(-2.0, 3.0)),
     "torch, correlated": D.MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]])),
-    "torch, on probabilities": D.Dirichlet(torch.tensor([1.0, 2.0, 3.0])),
     "Mixture": P.Mixture([P.Normal(0.0, 0.5), P.StudentT(3.0, 1.0, 2.0)]),
     "Mixture, learnt weights": P.Mixture([P.Normal(-1.0, 0.5), P.Laplace(1.0, 2.0)], P.Dirichlet(2.0)),
     "Mixture, one component for the tensor": P.Mixture(

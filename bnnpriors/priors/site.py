@@ -146,17 +146,24 @@ class Site:
         return sum(terms[1:], terms[0])
 
     def sample(
-        self, like: Tensor, generator: torch.Generator | None, latents: MutableMapping[str, Tensor]
+        self,
+        like: Tensor,
+        generator: torch.Generator | None,
+        latents: MutableMapping[str, Tensor],
+        values: MutableMapping[str, Tensor] | None = None,
     ) -> None:
-        """Draw children, then this site; write the latents by name. An improper prior leaves its latent as it is."""
+        """Draw children, then this site; write latents and values by name. An improper prior leaves its latent as it is."""
+        values = {} if values is None else values
         for attribute, child in self.children.items():
             if attribute not in self.borrowed:
-                child.sample(like, generator, latents)
-        _, prior = self._condition(latents, {})
+                child.sample(like, generator, latents, values)
+        _, prior = self._condition(latents, values)
         if isinstance(prior, Improper):
             return
         own = _latent_prior(prior)
-        latents.update(self.split(_unconstrain(own, draw(own, self.shape, like, generator))))
+        value = draw(own, self.shape, like, generator)
+        latents.update(self.split(_unconstrain(own, value)))
+        values.update(self.split(value if prior.centred else prior.from_standard(value)))
 
     def latent_of(self, value: Tensor, latents: Latents) -> Tensor | None:
         """The latent that gives `value`, or None where `value` lies outside the prior's support."""
