@@ -2,8 +2,9 @@
 
 Short runs take a fixed rule: dense networks run eight chains at a time (which fits the cache), other networks one after
 the other, accelerators all at once; compiled programs run on as many threads as torch has, each with its own chains. Long
-runs measure the candidates once on this machine (`bnnpriors.timings`) and remember the figures, so that the same problem
-gets the same plan, and with it the same bits, the next time. `chunk_size` and `compile` of `bp.sample` together fix the plan.
+runs, and those for which compiled programs are asked, measure candidates once on this machine (`bnnpriors.timings`) and
+remember the figures, so that the same problem gets the same plan, and with it the same bits, the next time. `chunk_size` and
+`compile` of `bp.sample` together fix the plan.
 """
 
 from __future__ import annotations
@@ -66,19 +67,24 @@ def choose_plan(
     if posterior.device.type != "cpu" or (chunk_size is not None and compile is not None):
         return plan
     timings = Timings(posterior, theta, gradients)
-    if timings.estimate(plan._replace(compiled=False, workers=1)) < MEASURE_ABOVE:
-        return plan
-    sizes = [chunk_size] if chunk_size is not None else sorted({1, min(CHUNK, chains), chains})
-    threads = _threads(posterior, chains)
-    counts = [threads] if compile else sorted({1, threads})
-    pairs = [(size, count) for count in counts for size in sizes]
-    candidates = list(dict.fromkeys(_plan(posterior, chains, *pair, bool(compile)) for pair in pairs))
-    plan = min(candidates, key=lambda p: timings.seconds(p) * (BARRIERS if p.workers < threads else 1.0))
-    if compile is None and timings.seconds(plan) > COMPILE_ABOVE:
-        plan = _compiled_if_it_pays(timings, plan, _plan(posterior, chains, plan.chunk_size, threads, True))
+    if not compile:
+        if timings.estimate(plan._replace(compiled=False, workers=1)) < MEASURE_ABOVE:
+            return plan
+        sizes = [chunk_size] if chunk_size is not None else sorted({1, min(CHUNK, chains), chains})
+        threads = _threads(posterior, chains)
+        pairs = [(size, count) for count in sorted({1, threads}) for size in sizes]
+        candidates = list(dict.fromkeys(_plan(posterior, chains, *pair, False) for pair in pairs))
+        plan = min(candidates, key=lambda p: timings.seconds(p) * (BARRIERS if p.workers < threads else 1.0))
+        if compile is None and timings.seconds(plan) > COMPILE_ABOVE:
+            plan = _compiled_if_it_pays(
+                timings, plan, _plan(posterior, chains, plan.chunk_size, threads, True)
+            )
+    variants = [plan]
     if posterior.dtype == torch.float32 and onednn_pays():
-        plan = min((plan, plan._replace(onednn=True)), key=timings.seconds)
-    return plan
+        variants.append(plan._replace(onednn=True))
+    if plan.workers == 1 and gradients[1] > 0 and torch.get_num_threads() > 1:
+        variants += [variant._replace(ahead=True) for variant in variants]
+    return min(variants, key=timings.seconds)
 
 
 def _compiled_if_it_pays(timings: Timings, plan: Plan, compiled: Plan) -> Plan:

@@ -231,10 +231,12 @@ class Target:
     ) -> Float[Tensor, "chains dim"]:
         """ĝ: the gradient with a fresh minibatch for each chain, likelihood rescaled by N/B; exact without a batch size."""
         if self.batch_size is None:
+            streams.draw_ahead()
             return self.value_and_gradient(theta)[1]
         assert self._data.x is not None
         assert self._data.y is not None
         index = streams.integers(self.num_data, self.batch_size)
+        streams.draw_ahead()
         batch = Batch(self._data.x[index], self._data.y[index], True)
         scale = self.num_data / self.batch_size
         _, gradient = self._programs.evaluate(theta, self._prior_weight, batch, scale, gradient=True)

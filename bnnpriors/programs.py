@@ -28,6 +28,7 @@ class Plan(NamedTuple):
         chunk_size: chains in one call. block_size: examples in one call. compiled: whether inductor compiles the programs.
         workers: threads that share the chains; each then evaluates its own with single-threaded programs.
         onednn: whether matrix products use oneDNN in place of the BLAS.
+        ahead: whether a second thread draws noise while the only worker evaluates gradients, with single-threaded programs.
     """
 
     chunk_size: int
@@ -35,6 +36,12 @@ class Plan(NamedTuple):
     compiled: bool
     workers: int = 1
     onednn: bool = False
+    ahead: bool = False
+
+    @property
+    def single_threaded(self) -> bool:
+        """Whether operations run on one thread each."""
+        return self.workers > 1 or self.ahead
 
 
 class Batch(NamedTuple):
@@ -121,7 +128,7 @@ class Programs:
         with_prior: bool,
     ) -> tuple[Tensor, Tensor | None]:
         shape = None if batch.x is None else tuple(batch.x.shape)
-        built = (self.plan.compiled, self.plan.compiled and self.plan.workers > 1)
+        built = (self.plan.compiled, self.plan.compiled and self.plan.single_threaded)
         key = (built, theta.shape[0], shape, batch.per_chain, scale, gradient, with_prior)
         program = self._cache.programs.get(key)
         if program is None:

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from .progress import Progress
 from .samplers import Sampler
 from .store import Store
 from .streams import Streams
-from .workers import Workers, parts, working
+from .workers import parts, working
 
 CHECKPOINT_SECONDS = 30.0
 MEET_SECONDS = 0.2  # how long workers run on their own before a signal or the progress bar is looked at
@@ -63,7 +63,7 @@ class Run:
         self, target: Target, sampler: Sampler, streams: Streams, store: Store, theta: Tensor, num_warmup:
             int, num_samples: int, thin: int
     ) -> None:  # fmt: skip
-        self.target, self.sampler, self.streams, self.store = target, sampler, streams, store
+        self.target, self.sampler, self.store = target, sampler, store
         self.num_warmup, self.num_samples, self.thin = num_warmup, num_samples, thin
         self.total = num_warmup + num_samples * thin
         self._reserved = False
@@ -71,7 +71,7 @@ class Run:
         self.groups = [_Group(target.part(part), streams.part(part), None, {}) for part in split]
         if store.checkpoint is None:
             self.iteration = 0
-            with self._working() as workers:
+            with working(target.plan) as workers:
                 states = workers.map(
                     lambda pair: sampler.init(pair[0].target, theta[pair[1]], pair[0].streams),
                     list(zip(self.groups, split, strict=True)),
@@ -103,7 +103,9 @@ class Run:
         saved = checked = time.monotonic()
         pace = 1
         numbers = (signal.SIGINT,) if self.store.path is None else (signal.SIGINT, signal.SIGTERM)
-        with self._working() as workers, _interruptible(numbers) as stop:
+        with working(self.target.plan) as workers, _interruptible(numbers) as stop:
+            for group in self.groups:
+                group.streams.spare = workers.spare
             while self.iteration < self.total and not stop.is_set():
                 steps, begun = min(pace, self._steps_to_record()), time.monotonic()
                 workers.map(lambda group: self._advance(group, steps), self.groups)  # noqa: B023
@@ -123,9 +125,6 @@ class Run:
                     saved = time.monotonic()
             self._commit()
         return self.iteration >= self.total
-
-    def _working(self) -> AbstractContextManager[Workers]:
-        return working(self.target.plan.workers, onednn=self.target.plan.onednn)
 
     def _steps_to_record(self) -> int:
         if self.iteration < self.num_warmup:
@@ -151,13 +150,9 @@ class Run:
         state = self._finite_state()
         fields = {name: value.cpu() for name, value in state._asdict().items()}
         figures = {name: value.cpu() for name, value in self._figures().items()}
+        streams = torch.cat([group.streams.state() for group in self.groups])
         self.store.commit(
-            {
-                "iteration": self.iteration,
-                "state": fields,
-                "figures": figures,
-                "streams": self.streams.state(),
-            }
+            {"iteration": self.iteration, "state": fields, "figures": figures, "streams": streams}
         )
 
     def _record(self) -> None:

@@ -95,12 +95,14 @@ class Timings:
 
 
 def measure(posterior: Posterior, theta: Tensor, plan: Plan, kind: str, repeats: int) -> Figures:
-    """Time gradients of one kind as a run would evaluate them; the best of `repeats`."""
+    """Time gradients of one kind as a run would evaluate them, estimates with their noise; the best of `repeats`."""
     target = posterior.target(theta.shape[0], plan)
     streams = Streams(0, [(0, k) for k in range(len(theta))], dtype=theta.dtype, device=theta.device)
     groups = [(target.part(p), theta[p], streams.part(p)) for p in parts(len(theta), plan.workers)]
 
-    with working(plan.workers, onednn=plan.onednn) as workers:
+    with working(plan) as workers:
+        for _, _, numbers in groups:
+            numbers.spare = workers.spare
 
         def seconds(times: int) -> float:
             def gradients(group: tuple[Target, Tensor, Streams]) -> None:
@@ -109,6 +111,7 @@ def measure(posterior: Posterior, theta: Tensor, plan: Plan, kind: str, repeats:
                     if kind == EXACT:
                         own.value_and_gradient(start)
                     else:
+                        numbers.normal(own.dim)
                         own.gradient_estimate(start, numbers)
 
             begun = time.perf_counter()

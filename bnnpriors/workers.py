@@ -19,15 +19,17 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .programs import Plan
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Workers:
-    """`count` threads, each with single-threaded operations; with a count of 1 the calling thread, with torch's own threads."""
+    """The threads of a run: a pool that shares the chains, or the calling thread alone, perhaps with a spare one beside it."""
 
-    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
-        self._pool = pool
+    def __init__(self, pool: ThreadPoolExecutor | None, spare: ThreadPoolExecutor | None = None) -> None:
+        self._pool, self.spare = pool, spare
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """`function` of each item, in order; an exception of any of them is raised here."""
@@ -37,26 +39,22 @@ class Workers:
 
 
 @contextmanager
-def working(count: int, *, onednn: bool = False) -> Iterator[Workers]:
-    """Threads and settings for a run.
+def working(plan: Plan) -> Iterator[Workers]:
+    """Threads and settings for a run under a plan.
 
     Torch's thread count and its switch for products hold for the process, and are set back at the end. glibc's memory settings
     stay (`keep_freed_memory`).
-
-    Args:
-        count: threads. Above 1, torch starts none of its own in the meantime.
-        onednn: whether float32 matrix products use oneDNN (see `onednn_pays`).
     """
     keep_freed_memory()
     threads = torch.get_num_threads()
-    with _onednn(onednn):
-        if count == 1:
+    with _onednn(plan.onednn):
+        if not plan.single_threaded:
             yield Workers(None)
             return
         torch.set_num_threads(1)  # new threads inherit it
-        pool = ThreadPoolExecutor(count)
+        pool = ThreadPoolExecutor(plan.workers)
         try:
-            yield Workers(pool)
+            yield Workers(None, pool) if plan.ahead else Workers(pool)
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)

@@ -136,6 +136,8 @@ from bnnpriors.store import Store
 run.CHECKPOINT_SECONDS = run.MEET_SECONDS = 0.0
 if sys.argv[2] == "threads":
     sampling.choose_plan = lambda *_, **__: programs.Plan(1, 4, False, workers=2)
+elif sys.argv[2] == "ahead":
+    sampling.choose_plan = lambda *_, **__: programs.Plan(3, 15, False, ahead=True)
 else:
     programs.trace = lambda function, args, compiled: function  # tracing would be most of the time
 generator = torch.Generator().manual_seed(0)
@@ -145,6 +147,7 @@ batch_size, sampler = {
     "HMC": (None, HMC(step_size=0.05, num_steps=2)),
     "GGMC": (5, GGMC(step_size=0.05, steps_per_test=3, target_acceptance=0.7)),
     "threads": (5, GGMC(step_size=0.05, steps_per_test=3, target_acceptance=0.7)),
+    "ahead": (5, GGMC(step_size=0.05)),
 }[sys.argv[2]]
 post = bp.Posterior(model, bp.likelihoods.Gaussian(0.5), x, x.sum(1, keepdim=True), batch_size=batch_size)
 # torch loads much of itself here, once for all children
@@ -184,7 +187,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("kind", ["HMC", "GGMC", "threads"])
+@pytest.mark.parametrize("kind", ["HMC", "GGMC", "threads", "ahead"])
 def test_killed_at_random_moments(tmp_path, kind):
     """SIGKILL every few steps, in warm-up and after it, at any place in a commit: theta and figures are those of the run that
     was left alone."""

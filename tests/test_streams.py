@@ -1,5 +1,7 @@
 """One random stream a chain, fixed by the seed and the chain's place."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -59,3 +61,25 @@ def test_the_global_generator_is_left_alone():
 def test_negative_seed():
     with pytest.raises(ValueError, match="seed -1"):
         streams(-1, [(0, 0)])
+
+
+@pytest.mark.parametrize("then", ["normal", "other size", "uniform", "integers", "state", "restore"])
+def test_numbers_drawn_ahead_keep_the_order(then):
+    keys = [(0, 0), (0, 1)]
+    plain, given = streams(7, keys), streams(7, keys)
+    with ThreadPoolExecutor(1) as given.spare:
+        assert torch.equal(plain.normal(5), given.normal(5))
+        state = plain.state()
+        given.draw_ahead()
+        if then == "state":
+            assert torch.equal(given.state(), state)
+        if then == "restore":
+            given.restore(state)
+        draw = {
+            "other size": lambda s: s.normal(3),
+            "uniform": lambda s: s.uniform(),
+            "integers": lambda s: s.integers(9, 4),
+        }.get(then, lambda s: s.normal(5))
+        assert torch.equal(draw(plain), draw(given))
+        for a, b in zip(everything(plain), everything(given), strict=True):
+            assert torch.equal(a, b)

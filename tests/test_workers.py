@@ -27,6 +27,19 @@ def with_plan(monkeypatch, **changes):
     monkeypatch.setattr(sampling, "choose_plan", lambda *_, **__: plan)
 
 
+@pytest.mark.parametrize("batch_size", [None, 4])
+@pytest.mark.parametrize("steps_per_test", [None, 1, 3])
+def test_noise_drawn_ahead_is_the_same_noise(tmp_path, monkeypatch, batch_size, steps_per_test):
+    """Bit for bit, tests of uniform numbers between included, and also where a run stops and goes on."""
+    given, sampler = posterior(batch_size=batch_size), GGMC(step_size=0.05, steps_per_test=steps_per_test)
+    with_plan(monkeypatch)
+    alone = sample(None, sampler, given, num_samples=40)
+    with_plan(monkeypatch, ahead=True)
+    assert_same(sample(None, sampler, given, num_samples=40), alone)
+    sample(tmp_path / "a", sampler, given)
+    assert_same(sample(tmp_path / "a", sampler, given, num_samples=40, resume=True), alone)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_threads_change_nothing(monkeypatch, name):
     options = {"num_chains": 5, "num_warmup": 30, "thin": 3}
@@ -115,19 +128,19 @@ def test_errors_of_a_thread_arrive(monkeypatch):
 
 def test_settings_are_undone():
     threads = torch.get_num_threads()
-    with working(3) as pool:
+    with working(Plan(1, 1, False, workers=3)) as pool:
         assert torch.get_num_threads() == 1
         assert pool.map(lambda _: torch.get_num_threads(), range(6)) == [1] * 6
     assert torch.get_num_threads() == threads
 
     def fail():
-        with working(2) as pool:
+        with working(Plan(1, 1, False, workers=2)) as pool:
             pool.map({}.__getitem__, [1])
 
     with pytest.raises(KeyError):
         fail()
     assert torch.get_num_threads() == threads
-    with working(1) as pool:
+    with working(Plan(1, 1, False)) as pool:
         assert pool.map(lambda _: threading.current_thread(), range(2)) == [threading.main_thread()] * 2
 
 
@@ -140,7 +153,7 @@ def test_onednn_is_float32(monkeypatch):
     """Where the switch is taken its products are those of float32; where they would not be, it is refused."""
     a, b = torch.randn(64, 300), torch.randn(300, 50)
     if onednn_pays():
-        with working(1, onednn=True):
+        with working(Plan(1, 1, False, onednn=True)):
             torch.testing.assert_close(a @ b, (a.double() @ b.double()).float(), rtol=1e-4, atol=1e-4)
         assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"
     monkeypatch.setattr(workers, "_onednn", lambda enabled: _rounding())
