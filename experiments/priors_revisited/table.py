@@ -37,6 +37,7 @@ LABELS = {
     "ece": "calibration error (ECE)",
     "auroc_ood": "OOD AUROC",
 }
+HEADS = {**LABELS, "error": "error", "nll": "NLL", "ece": "ECE", "auroc_ood": "AUROC"}
 SHOWN = {"classification": ("error", "nll", "ece", "auroc_ood"), "regression": ("rmse", "nll")}
 Record = dict[str, Any]
 
@@ -131,39 +132,34 @@ def _pool(group: list[Record]) -> Record:
 
 def table(records: list[Record]) -> str:
     """Markdown: every family at T = 1 and at its best temperature; the order is that of the configuration."""
-    shown = [m for m in SHOWN["classification" if "error" in records[0] else "regression"]]
-    heads = [LABELS[m] for m in shown]
+    shown = SHOWN["classification" if "error" in records[0] else "regression"]
     names = [
         "prior",
-        *heads,
+        *(HEADS[m] for m in shown),
         "NLL − Normal's",
         "R̂",
         "best T",
-        *(f"{h} there" for h in heads[:2]),
-        "NLL gained by cooling",
+        *(f"{HEADS[m]} there" for m in shown[:2]),
     ]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines = [" | ".join([*names, "NLL gained by it"]), "|".join(["---"] * (len(names) + 1))]
     for prior in dict.fromkeys(record["prior"] for record in records):
         mine = {record["temperature"]: record for record in records if record["prior"] == prior}
         one, best = mine[1.0], min(mine.values(), key=lambda record: record["nll"])
         cells = [prior, *(_figure(one, m) for m in shown)]
         cells += ["" if prior == REFERENCE else _interval(one, "nll_minus_normal")]
-        cells += [
-            f"{one['rhat_predictions']:.2f}",
-            f"{best['temperature']:g}",
-            *(_figure(best, m) for m in shown[:2]),
-        ]
-        cells += ["" if best is one else _interval(best, "nll_minus_warm", sign=-1)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        cells += [f"{one['rhat_predictions']:.2f}", f"{best['temperature']:g}"]
+        cells += [_figure(best, m) for m in shown[:2]] if best is not one else ["", ""]
+        lines.append(" | ".join([*cells, "" if best is one else _interval(best, "nll_minus_warm", sign=-1)]))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def _figure(record: Record, metric: str) -> str:
     scale, unit, digits = (
-        (100, " %", 1) if metric in ("error", "ece") else (1, "", 3 if metric != "rmse" else 2)
+        (100, " %", 1) if metric in ("error", "ece") else (1, "", 2 if metric == "rmse" else 3)
     )
-    error = record[f"{metric}_se"] * scale
-    return f"{record[metric] * scale:.{digits}f} ± {error:.{digits}f}{unit}"
+    text = f"{record[metric] * scale:.{digits}f}"
+    error = f" ± {record[f'{metric}_se'] * scale:.{digits}f}" if metric in ("error", "rmse", "nll") else ""
+    return text + error + unit
 
 
 def _interval(record: Record, name: str, sign: int = 1) -> str:
@@ -192,6 +188,9 @@ def curves(records: list[Record]) -> Figure:
             faces = ["white" if r["grade"] == "poor" else colour for r in mine]
             axes.scatter(across, up, s=16, c=faces, edgecolors=[colour], linewidths=1, zorder=4)
         axes.set_xscale("log")
+        ladder = sorted({record["temperature"] for record in records})
+        axes.set_xticks(ladder, [f"{temperature:g}" for temperature in ladder])
+        axes.minorticks_off()
         axes.axvline(1.0, color="#6b6b6b", lw=0.8, ls=(0, (1, 2)), zorder=0)
         axes.set(xlabel="temperature", ylabel=LABELS[metric])
         _tidy(axes)
@@ -202,7 +201,7 @@ def curves(records: list[Record]) -> Figure:
         loc="outside right center",
         frameon=False,
         fontsize=8.5,
-        title="light tails\n    ↓ heavy",
+        title="light tails first",
     )
     return figure
 
