@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -96,18 +97,14 @@ def load(file: Path) -> list[Record]:
     several; those of paired differences are over test points, pooled. R̂ is the worst of the splits, and so is the grade.
     """
     with file.open(encoding="utf-8", newline="") as stream:
-        rows = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+        rows = [
+            {name: value if name in ("prior", "grade") else float(value) for name, value in row.items()}
+            for row in csv.DictReader(stream)
+        ]
     groups: dict[tuple[str, float], list[Record]] = defaultdict(list)
     for row in rows:
         groups[row["prior"], row["temperature"]].append(row)
     return [_pool(group) for group in groups.values()]
-
-
-def _number(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _pool(group: list[Record]) -> Record:
@@ -125,8 +122,7 @@ def _pool(group: list[Record]) -> Record:
                 else statistics.stdev(row[name] for row in group) / math.sqrt(count)
             )
     pooled["rhat_predictions"] = max(row["rhat_predictions"] for row in group)
-    grades = [row["grade"] for row in group]
-    pooled["grade"] = next(name for name in ("poor", "fair", "good") if name in grades)
+    pooled["grade"] = max((row["grade"] for row in group), key=("good", "fair", "poor").index)
     return pooled
 
 
@@ -230,8 +226,6 @@ def differences(found: dict[str, list[Record]]) -> Figure:
 
 
 def _colour(index: int, count: int) -> Any:
-    from matplotlib import colormaps
-
     return colormaps["plasma"](0.05 + 0.87 * index / max(count - 1, 1))
 
 
