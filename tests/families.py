@@ -29,6 +29,7 @@ EXAMPLES: dict[str, object] = {
         [P.Normal(0.0, 0.5), P.Normal(1.0, 2.0)], selection="tensor"
     ),
     "ScaleMixture": P.ScaleMixture([0.1, 1.0], [0.7, 0.3]),
+    "ScaleMixture, non-centred": P.ScaleMixture([0.1, 1.5], [0.7, 0.3], centred=False),
     "spike and slab, learnt": P.ScaleMixture([0.05, P.HalfNormal(1.0)], P.Dirichlet(1.0)),
     "a scale for each input": P.Normal(0.0, P.HalfCauchy(1.0).per("input"), centred=False),
     "a scale for each output": P.Normal(0.0, P.InverseGamma(3.0, 1.0).per("output")),

@@ -26,6 +26,11 @@ _LEVELS = (0.5, 0.95)
 _MAX_TRACES = 6
 
 
+def style(index: int) -> tuple[str, str]:
+    """Colour and marker of curve `index`: 49 different pairs of the seven colours and the seven markers."""
+    return COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+
+
 @torch.no_grad()
 def reliability(
     pred: Predictive, y: Shaped[Tensor, "batch *out"], *, num_bins: int = 15, colour: str = COLOURS[0]
@@ -167,8 +172,8 @@ def temperature_curve(
             ms=5.5,
             capsize=2.5,
             elinewidth=1,
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index % len(MARKERS)],
+            color=style(index)[0],
+            marker=style(index)[1],
             label=str(prior),
         )
     axes.set_xscale("log")

@@ -121,7 +121,7 @@ def _calibration(report: Report) -> str:
     figures = []
     for prior, temperature in wanted:
         pred = report.draws[prior].at_temperature(temperature).predict(report.data.x_test)
-        colour = plots.COLOURS[list(report.draws).index(prior) % len(plots.COLOURS)]
+        colour, _ = plots.style(list(report.draws).index(prior))
         figure = plots.reliability(pred, report.data.y_test, num_bins=10, colour=colour)
         note = f"{prior}, T = {temperature:g}" + (" (lowest NLL)" if temperature == best[prior] else "")
         figures.append(_figure(svg(figure, f"Reliability of {note}"), note))

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .plots import COLOURS
+from .plots import style
 from .predictive import Predictive
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _bars(columns: list[tuple[str, Mapping[str, Predictive], int, Tensor | None]
         for row, (prior, pred) in enumerate(preds.items()):
             probs = pred.probs[index].cpu().numpy()
             where = np.arange(len(probs)) + (row - (len(preds) - 1) / 2) * height
-            axes.barh(where, probs, height=0.92 * height, color=COLOURS[row % len(COLOURS)], label=prior)
+            axes.barh(where, probs, height=0.92 * height, color=style(row)[0], label=prior)
         axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), yticks=range(len(probs)) if len(probs) <= 12 else ())
         axes.set_xticklabels(("0", "½", "1"))
         axes.invert_yaxis()
@@ -107,7 +107,7 @@ def _bars(columns: list[tuple[str, Mapping[str, Predictive], int, Tensor | None]
     figure.supxlabel("predictive probability", fontsize=8.5)
     handles, labels = grid[1, 0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8.5
+        handles, labels, loc="outside upper center", ncols=min(len(handles), 5), frameon=False, fontsize=8.5
     )
     return figure
 
@@ -131,7 +131,7 @@ def _intervals(preds: Mapping[str, Predictive], y: Tensor) -> Figure:
             np.arange(len(chosen)),
             low,
             high,
-            color=COLOURS[row % len(COLOURS)],
+            color=style(row)[0],
             lw=2,
             alpha=0.6,
             label="95 % interval",

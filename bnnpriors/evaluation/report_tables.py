@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from .funnels import LOW_BFMI
-from .plots import COLOURS
+from .plots import MARKERS, style
 from .report_verdict import POOR_ACCEPTANCE, POOR_RHAT, POOR_TEMPERATURE, Row, grade, nearest_to_one, reasons
 
 LABELS = {
@@ -19,8 +19,8 @@ LABELS = {
     "coverage_95": "coverage of 95 % intervals",
     "auroc_ood": "OOD AUROC",
 }
-GLYPHS = ("●", "■", "▲", "◆", "▼", "✚", "✖")
-"""The shapes of `plots.MARKERS`."""
+GLYPHS = dict(zip(MARKERS, "●■▲◆▼✚✖", strict=True))
+"""The shapes of the markers as text."""
 _MARKS = {"good": "● good", "fair": "◐ fair", "poor": "▲ poor"}
 _NARROW = 0.95
 
@@ -79,8 +79,8 @@ def _table(rows: Sequence[Row], columns: Sequence[tuple[str, str, Cell]]) -> str
     body = []
     for position, prior in enumerate(dict.fromkeys(row["prior"] for row in rows)):
         mine = sorted((row for row in rows if row["prior"] == prior), key=lambda row: row["temperature"])
-        colour, glyph = COLOURS[position % len(COLOURS)], GLYPHS[position % len(GLYPHS)]
-        name = f'<span style="color:{colour}">{glyph}</span> {escape(prior)}'
+        colour, marker = style(position)
+        name = f'<span style="color:{colour}">{GLYPHS[marker]}</span> {escape(prior)}'
         for index, row in enumerate(mine):
             shade = ' class="one"' if row["temperature"] == one else ""
             opening = f'<th scope="rowgroup" rowspan="{len(mine)}">{name}</th>' if index == 0 else ""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from .base import Parameter, Prior, as_prior, draw
+from .base import Parameter, Prior, as_prior, draw, substitute
 from .constrained import Dirichlet
 from .hierarchy import broadcasts
 from .location_scale import Normal
@@ -155,19 +156,49 @@ class ScaleMixture(Mixture):
 
     Args:
         scales: positive numbers, rules or priors. weights, selection: as for `Mixture`.
+        centred: `False` makes w divided by the largest scale the latent, so that a sampler sees latents of one size whatever the
+            fan-in; the scales are then numbers or rules.
+
+    Raises:
+        ValueError: as for `Mixture`, and for `centred=False` with a scale that has a prior or is a tensor.
     """
 
     def __init__(
-        self, scales: Sequence[Parameter], weights: Weights | None = None, *, selection: str = "weight"
+        self,
+        scales: Sequence[Parameter],
+        weights: Weights | None = None,
+        *,
+        selection: str = "weight",
+        centred: bool = True,
     ) -> None:
         super().__init__([Normal(0.0, scale) for scale in scales], weights, selection=selection)
+        self.centred = centred
+        if not centred and any(isinstance(scale, (Prior, Tensor)) for scale in self._scales()):
+            raise ValueError(
+                f"ScaleMixture: centred=False given with scales {list(scales)}, expected numbers or rules: the latent is w "
+                "divided by the largest of them; use centred=True"
+            )
+
+    def standard(self) -> Prior:
+        """The mixture with every scale divided by the largest: the prior of the latent of the non-centred form."""
+        widest = self._widest()
+        scales = {f"components.{k}.scale": scale / widest for k, scale in enumerate(self._scales())}
+        return substitute(self, {"centred": True, **scales})
+
+    def from_standard(self, z: Tensor) -> Tensor:
+        """w = max_k scale_k · z."""
+        return self._widest() * z
+
+    def to_standard(self, w: Tensor) -> Tensor:
+        """z = w / max_k scale_k."""
+        return w / self._widest()
 
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "..."]:
         """Log density, as for `Mixture`.
 
         Where the scales are numbers, with the largest s₀: −w²/(2s₀²) + log Σ_k π_k/(s_k √(2π)) exp(−w²/2 · (1/s_k² − 1/s₀²)).
         """
-        scales = [vars(component)["scale"] for component in self.components]
+        scales = self._scales()
         if self.selection == "tensor" or not all(isinstance(scale, (int, float)) for scale in scales):
             return super().log_prob(w)
         half, weights, widest = 0.5 * w * w, self._weights(w), max(scales)
@@ -177,6 +208,13 @@ class ScaleMixture(Mixture):
             excess = scale**-2 - widest**-2
             total = total + (factor if scale == widest else factor * torch.exp(-excess * half))
         return torch.as_tensor(total).log() - half / widest**2
+
+    def _scales(self) -> list[Any]:
+        return [vars(component)["scale"] for component in self.components]
+
+    def _widest(self) -> float:
+        """The largest scale, once rules are numbers."""
+        return float(max(self._scales()))
 
 
 def _log_sum_exp(terms: list[Tensor]) -> Tensor:

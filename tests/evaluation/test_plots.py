@@ -78,6 +78,13 @@ def test_temperature_curve_errors(rows, message):
         plots.temperature_curve(rows, "nll")
 
 
+def test_many_priors_look_different():
+    rows = [{"prior": f"prior {i}", "temperature": 1.0, "nll": float(i)} for i in range(20)]
+    axes = plots.temperature_curve(rows, "nll").axes[0]
+    curves = [line for line in axes.lines if line.get_marker() in plots.MARKERS]
+    assert len({(line.get_color(), line.get_marker()) for line in curves}) == 20
+
+
 def test_predictive_band_sorts_its_inputs():
     x = torch.tensor([2.0, 0.0, 1.0])
     pred = SamplePredictive(x.double().reshape(1, 3, 1), Normal())

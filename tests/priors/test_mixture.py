@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -180,3 +181,20 @@ def test_what_does_not_fit_is_refused() -> None:
         Site("w", P.Mixture(normals, torch.full((5, 1, 2), 0.5)), (3, 2))
     with pytest.raises(TypeError, match="weights have a prior"):
         P.Mixture(normals, P.Dirichlet()).log_prob(W)
+
+
+def test_a_scale_mixture_has_a_non_centred_form() -> None:
+    """The latent is w over the largest scale; the density of the latent is that of the weight times the scale."""
+    prior = P.ScaleMixture((P.fan_in(0.5), P.fan_in(2.0)), (0.8, 0.2), centred=False)
+    net = nn.Linear(16, 3, bias=False).double()
+    weight = net.weight.detach().clone()
+    model = bp.attach(net, prior)
+    (latent,) = model.latents().values()
+    torch.testing.assert_close(latent, weight / 0.5)
+    torch.testing.assert_close(model.weights()["weight"], weight)
+    expected = P.ScaleMixture((0.125, 0.5), (0.8, 0.2)).log_prob(weight).sum() + weight.numel() * math.log(
+        0.5
+    )
+    torch.testing.assert_close(model.log_prior(), expected)
+    with pytest.raises(ValueError, match="expected numbers or rules"):
+        P.ScaleMixture((0.1, P.HalfNormal(1.0)), centred=False)
