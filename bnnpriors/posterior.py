@@ -22,7 +22,7 @@ from .joint import Joint, as_tensor
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
-from .programs import Batch, Cache, Plan, Programs
+from .programs import GRADIENT, VALUE, Batch, Cache, Plan, Programs
 from .streams import Streams
 
 Temperatures = float | Sequence[float] | np.generic | np.ndarray | Tensor
@@ -216,14 +216,15 @@ class Target:
 
     def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
         """U on the full data."""
-        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, gradient=False)[0]
+        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, (VALUE,))[0]
 
     def value_and_gradient(
         self, theta: Float[Tensor, "chains dim"]
     ) -> tuple[Float64[Tensor, " chains"], Float[Tensor, "chains dim"]]:
         """U and ∇U on the full data."""
-        value, gradient = self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, gradient=True)
-        assert gradient is not None
+        value, gradient = self._programs.evaluate(
+            theta, self._prior_weight, self._data, 1.0, (VALUE, GRADIENT)
+        )
         return value, gradient
 
     def gradient_estimate(
@@ -239,9 +240,7 @@ class Target:
         streams.draw_ahead()
         batch = Batch(self._data.x[index], self._data.y[index], True)
         scale = self.num_data / self.batch_size
-        _, gradient = self._programs.evaluate(theta, self._prior_weight, batch, scale, gradient=True)
-        assert gradient is not None
-        return gradient
+        return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,))[0]
 
 
 def _is_number(given: Temperatures) -> bool:

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from .tracing import trace
 
 Potential = Callable[..., Tensor]
+VALUE, GRADIENT = "value", "gradient"
 
 
 class Plan(NamedTuple):
@@ -81,42 +82,37 @@ class Programs:
         prior_weight: Tensor,
         batch: Batch,
         scale: float,
-        *,
-        gradient: bool,
-    ) -> tuple[Float64[Tensor, " chains"], Float[Tensor, "chains dim"] | None]:
-        """Potential of each chain and, if asked, its gradient."""
+        wanted: tuple[str, ...],
+    ) -> tuple[Tensor, ...]:
+        """What is wanted of `VALUE` (the potential, float64 [chains]) and `GRADIENT` ([chains, dim]), in the order given."""
         chains, size = theta.shape[0], self.plan.chunk_size
         if chains <= size:
-            return self._blocks(theta, prior_weight, batch, scale, gradient)
-        potentials, gradients = [], []
+            return self._blocks(theta, prior_weight, batch, scale, wanted)
+        pieces = []
         for start in range(0, chains, size):
             part = slice(start, start + size)
             own = Batch(batch.x[part], batch.y[part], True) if batch.per_chain else batch  # type: ignore[index]
-            value, grad = self._blocks(theta[part], prior_weight[part], own, scale, gradient)
-            potentials.append(value)
-            gradients.append(grad)
-        return torch.cat(potentials), torch.cat(gradients) if gradient else None  # type: ignore[arg-type]
+            pieces.append(self._blocks(theta[part], prior_weight[part], own, scale, wanted))
+        return tuple(torch.cat(column) for column in zip(*pieces, strict=True))
 
     def _blocks(
-        self, theta: Tensor, prior_weight: Tensor, batch: Batch, scale: float, gradient: bool
-    ) -> tuple[Tensor, Tensor | None]:
+        self, theta: Tensor, prior_weight: Tensor, batch: Batch, scale: float, wanted: tuple[str, ...]
+    ) -> tuple[Tensor, ...]:
         axis = 1 if batch.per_chain else 0
         length = 0 if batch.x is None else batch.x.shape[axis]
         if length <= self.plan.block_size:
-            return self._call(theta, prior_weight, batch, scale, gradient, True)
+            return self._call(theta, prior_weight, batch, scale, wanted, True)
         assert batch.x is not None
         assert batch.y is not None
-        value: Tensor | float = 0.0
-        grad: Tensor | None = None
+        pieces: list[Tensor] = []
         for start in range(0, length, self.plan.block_size):
             size = min(self.plan.block_size, length - start)
             block = Batch(
                 batch.x.narrow(axis, start, size), batch.y.narrow(axis, start, size), batch.per_chain
             )
-            block_value, block_grad = self._call(theta, prior_weight, block, scale, gradient, start == 0)
-            value = value + block_value
-            grad = block_grad if grad is None or block_grad is None else grad + block_grad
-        return torch.as_tensor(value), grad
+            found = self._call(theta, prior_weight, block, scale, wanted, start == 0)
+            pieces = [a + b for a, b in zip(pieces, found, strict=True)] if pieces else list(found)
+        return tuple(pieces)
 
     def _call(
         self,
@@ -124,54 +120,42 @@ class Programs:
         prior_weight: Tensor,
         batch: Batch,
         scale: float,
-        gradient: bool,
+        wanted: tuple[str, ...],
         with_prior: bool,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, ...]:
         shape = None if batch.x is None else tuple(batch.x.shape)
         built = (self.plan.compiled, self.plan.compiled and self.plan.single_threaded)
-        key = (built, theta.shape[0], shape, batch.per_chain, scale, gradient, with_prior)
+        key = (built, theta.shape[0], shape, batch.per_chain, scale, wanted, with_prior)
+        args = (theta, prior_weight, batch.x, batch.y)
         program = self._cache.programs.get(key)
         if program is None:
             with self._cache.lock:
                 program = self._cache.programs.get(key) or self._build(
-                    theta, prior_weight, batch, scale, gradient, with_prior
+                    args, batch.per_chain, scale, wanted, with_prior
                 )
                 self._cache.programs[key] = program
         with torch.no_grad():
-            result = program(theta, prior_weight, batch.x, batch.y)
-        return (result[0], result[1]) if gradient else (result[0], None)
+            return tuple(program(*args))
 
     def _build(
-        self,
-        theta: Tensor,
-        prior_weight: Tensor,
-        batch: Batch,
-        scale: float,
-        gradient: bool,
-        with_prior: bool,
+        self, args: tuple[Any, ...], per_chain: bool, scale: float, wanted: tuple[str, ...], with_prior: bool
     ) -> Callable[..., Any]:
-        def value(theta: Tensor, weight: Tensor, x: Tensor | None, y: Tensor | None) -> Tensor:
-            return self._potential(
-                theta, weight, x, y, scale=scale, per_chain=batch.per_chain, with_prior=with_prior
-            )
+        options = {"scale": scale, "per_chain": per_chain, "with_prior": with_prior}
 
-        def value_and_gradient(
-            theta: Tensor, weight: Tensor, x: Tensor | None, y: Tensor | None
-        ) -> tuple[Tensor, Tensor]:
+        def function(theta: Tensor, weight: Tensor, x: Tensor | None, y: Tensor | None) -> tuple[Tensor, ...]:
+            if wanted == (VALUE,):
+                return (self._potential(theta, weight, x, y, **options),)
+
             def total(t: Tensor) -> tuple[Tensor, Tensor]:
-                each = value(t, weight, x, y)
+                each = self._potential(t, weight, x, y, **options)
                 return each.sum(), each
 
-            grad, each = torch.func.grad(total, has_aux=True)(theta)
-            return each, grad
+            gradient, value = torch.func.grad(total, has_aux=True)(theta)
+            found = {VALUE: value, GRADIENT: gradient}
+            return tuple(found[name] for name in wanted)
 
-        def value_only(theta: Tensor, weight: Tensor, x: Tensor | None, y: Tensor | None) -> tuple[Tensor]:
-            return (value(theta, weight, x, y),)
-
-        args = (theta, prior_weight, batch.x, batch.y)
-        function = value_and_gradient if gradient else value_only
         program = trace(function, args, compiled=self.plan.compiled)
-        return program if program is not function else self._untraced(function, theta.shape[0])
+        return program if program is not function else self._untraced(function, args[0].shape[0])
 
     def _untraced(self, function: Callable[..., Any], chains: int) -> Callable[..., Any]:
         def locked(*args: Any) -> Any:
