@@ -38,7 +38,7 @@ def test_predictions_agree_with_pyro_nuts():
     draws = bp.sample(
         posterior,
         bp.samplers.HMC(step_size=0.05, num_steps=25),
-        num_samples=1000,
+        num_samples=1600,
         num_warmup=400,
         num_chains=8,
         seed=1,

@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 import bnnpriors as bp
-from bnnpriors import planning
 from bnnpriors.fingerprint import describe, difference, fingerprint
-from bnnpriors.programs import Plan
 
 
 class Walk(bp.samplers.Sampler):
@@ -204,18 +202,3 @@ def test_predict_says_which_inputs_do_not_fit():
     draws = bp.sample(_posterior(nn.Linear(1, 1)), bp.samplers.SGLD(), num_samples=2)
     with pytest.raises(ValueError, match=r"cannot take inputs of shape \(batch, 3\)"):
         draws.predict(torch.zeros(4, 3))
-
-
-def test_without_a_compiler_long_runs_stay_uncompiled(monkeypatch, tmp_path):
-    monkeypatch.setenv("BNNPRIORS_CACHE", str(tmp_path))
-
-    def figure(posterior, theta, plan, repeats):
-        if plan.compiled:
-            raise RuntimeError("no compiler")
-        return 0.0, 1.0
-
-    monkeypatch.setattr(planning, "_time", figure)
-    posterior = _posterior(nn.Linear(1, 1))
-    plan = planning.choose_plan(posterior, torch.zeros(2, posterior.dim), 1e6, chunk_size=None, compile=None)
-    assert isinstance(plan, Plan)
-    assert not plan.compiled

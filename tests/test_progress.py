@@ -118,7 +118,11 @@ def test_it_is_silent_where_standard_error_is_a_file(monkeypatch, capsys):
 def test_the_display_ends_with_the_run(monkeypatch):
     """The cursor is shown again and standard error is the user's, also after a plan that cannot be had."""
     shown = terminal(monkeypatch)
-    with pytest.raises(ValueError, match="chunk_size 0"):
-        run(monkeypatch, str, chunk_size=0)
+
+    def fail():
+        raise ArithmeticError("no plan")
+
+    with pytest.raises(ArithmeticError, match="no plan"):
+        run(monkeypatch, fail)
     assert sys.stderr is shown
     assert shown.getvalue().endswith("\x1b[?25h")

@@ -116,8 +116,8 @@ class _Quantities:
         latents = self.posterior.layout.unpack(theta)
         weights, log_prior = vmap(self.posterior.weights)(theta)
         outputs = self.forward(weights, self.x, False)
-        own = {name: value for name, value in latents.items() if name.startswith(LIKELIHOOD)}
-        each = vmap(self.posterior.log_likelihood)(own, outputs, y)
+        swaps = self.posterior.likelihood_swaps(latents)
+        each = vmap(self.posterior.log_likelihood)(swaps, outputs, y)
         tested = weights[TESTED].flatten(1)
         found = {
             "a weight": tested[:, 0],
