@@ -59,21 +59,26 @@ def judge(folder: Path) -> tuple[str, list[Record]]:
         .double()
         for row in run.results["rows"]
     }
+    chain_errors = {(row["prior"], row["temperature"]): row["nll_se"] for row in run.results["rows"]}
     records = []
     for row in run.results["rows"]:
         prior, temperature = row["prior"], row["temperature"]
         record: Record = {"split": split, "prior": prior, "temperature": temperature}
         for metric in METRICS:
             record |= {name: row[name] for name in (metric, f"{metric}_se") if name in row}
-        record |= _difference("normal", nll[prior, temperature] - nll[REFERENCE, temperature])
-        record |= _difference("warm", nll[prior, temperature] - nll[prior, 1.0])
+        for name, other in (("normal", (REFERENCE, temperature)), ("warm", (prior, 1.0))):
+            record |= _difference(
+                name, nll[prior, temperature] - nll[other], row["nll_se"], chain_errors[other]
+            )
         record |= {name: row[name] for name in ("chains", "draws", *DIAGNOSTICS) if name in row}
         records.append({**record, "grade": grade(row), "seconds": run.results["seconds"]})
     return settings.name, records
 
 
-def _difference(name: str, difference: torch.Tensor) -> Record:
-    error = float(difference.std()) / math.sqrt(len(difference))
+def _difference(name: str, difference: torch.Tensor, *chain_errors: float) -> Record:
+    """The mean over test points; its error is that over points and those of both posteriors over chains, added in squares."""
+    over_points = float(difference.std()) / math.sqrt(len(difference))
+    error = math.hypot(over_points, *chain_errors) if difference.any() else 0.0
     return {f"nll_minus_{name}": float(difference.mean()), f"nll_minus_{name}_se": error}
 
 
@@ -94,7 +99,8 @@ def load(file: Path) -> list[Record]:
     """The records of one CSV file, averaged over splits.
 
     Errors of metrics are over chains where there is one split (the jackknife of the sweep) and over splits where there are
-    several; those of paired differences are over test points, pooled. R̂ is the worst of the splits, and so is the grade.
+    several; those of paired differences are over test points and chains, pooled. R̂ and grade are the worst of
+    the splits.
     """
     with file.open(encoding="utf-8", newline="") as stream:
         rows = [
@@ -203,7 +209,7 @@ def curves(records: list[Record]) -> Figure:
 
 
 def differences(found: dict[str, list[Record]]) -> Figure:
-    """NLL minus Normal's at T = 1, with the 95 % interval over test points: left of zero is better than Normal."""
+    """NLL minus Normal's at T = 1, with the 95 % interval over test points and chains: left of zero is better than Normal."""
     figure = Figure(figsize=(2.35 * len(found) + 1.6, 3.5), dpi=110, layout="constrained")
     grid = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (name, records) in zip(grid, found.items(), strict=True):
