@@ -82,7 +82,7 @@ def choose_plan(
     variants = [plan]
     if posterior.dtype == torch.float32 and onednn_pays():
         variants.append(plan._replace(onednn=True))
-    if plan.workers == 1 and gradients[1] > 0 and torch.get_num_threads() > 1:
+    if plan.workers == 1 and torch.get_num_threads() > 1:
         variants += [variant._replace(ahead=True) for variant in variants]
     return min(variants, key=timings.seconds)
 

@@ -29,7 +29,7 @@ class Plan(NamedTuple):
         chunk_size: chains in one call. block_size: examples in one call. compiled: whether inductor compiles the programs.
         workers: threads that share the chains; each then evaluates its own with single-threaded programs.
         onednn: whether matrix products use oneDNN in place of the BLAS.
-        ahead: whether a second thread draws noise while the only worker evaluates gradients, with single-threaded programs.
+        ahead: whether the only worker has single-threaded programs too, and a second thread to draw its noise beside them.
     """
 
     chunk_size: int
