@@ -30,8 +30,11 @@ def row(name: str) -> str | None:
     figures = {key: np.array([run[key] for run in runs]) for key in runs[0]}
 
     def mean(key: str, digits: int) -> str:
-        error = figures[key].std(ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else float("nan")
-        return f"{figures[key].mean():.{digits}f} ± {error:.{digits}f}"
+        if len(runs) == 1:
+            return f"{figures[key].mean():.{digits}f}"
+        return (
+            f"{figures[key].mean():.{digits}f} ± {figures[key].std(ddof=1) / np.sqrt(len(runs)):.{digits}f}"
+        )
 
     likelihood, rmse = DROPOUT[name]
     digits = 4 if name == "kin8nm" else 2
