@@ -51,8 +51,8 @@ def working(plan: Plan) -> Iterator[Workers]:
         if not plan.single_threaded:
             yield Workers(None)
             return
-        torch.set_num_threads(1)  # new threads inherit it
-        pool = ThreadPoolExecutor(plan.workers)
+        torch.set_num_threads(1)
+        pool = ThreadPoolExecutor(plan.workers, initializer=torch.set_num_threads, initargs=(1,))
         try:
             yield Workers(None, pool) if plan.ahead else Workers(pool)
         finally:

@@ -19,6 +19,8 @@ EXAMPLES: dict[str, object] = {
     "Gamma, singular at zero": P.Gamma(0.4, 3.0),
     "HalfCauchy, non-centred": P.HalfCauchy(2.0, centred=False),
     "Laplace, non-centred": P.Laplace(1.0, 2.0, centred=False),
+    "Laplace, normal latent": P.Laplace(1.0, 2.0, normal_latent=True),
+    "Logistic, normal latent": P.Logistic(0.0, P.HalfNormal(1.0), normal_latent=True),
     "two levels": P.Normal(0.0, P.HalfCauchy(P.Gamma(2.0, 1.0))),
     "all parameters learnt": P.StudentT(P.Gamma(4.0, 1.0), P.Normal(0.0, 3.0), P.HalfNormal(), centred=False),
     "Distribution": P.Distribution(D.Uniform(-2.0, 3.0)),

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 import zarr
+from threadpoolctl import threadpool_info
 
 import bnnpriors as bp
 from bnnpriors import sampling, workers
@@ -142,6 +143,22 @@ def test_settings_are_undone():
     assert torch.get_num_threads() == threads
     with working(Plan(1, 1, False)) as pool:
         assert pool.map(lambda _: threading.current_thread(), range(2)) == [threading.main_thread()] * 2
+
+
+@pytest.mark.parametrize("plan", [Plan(1, 1, False, workers=2), Plan(1, 1, False, ahead=True)])
+def test_products_in_other_threads_use_one_thread(plan):
+    """torch sets a thread's count at its first own parallel operation; a product of the BLAS would come before with OpenMP's."""
+
+    def teams(_: object) -> set[int]:
+        return {
+            one["num_threads"]
+            for one in threadpool_info()
+            if one["user_api"] == "openmp" and "torch" in one["filepath"]
+        }
+
+    with working(plan) as workers:
+        found = workers.spare.submit(teams, 0).result() if plan.ahead else workers.map(teams, [0])[0]
+    assert found == {1}
 
 
 def test_parts():

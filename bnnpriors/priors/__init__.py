@@ -7,10 +7,11 @@ from .distribution import Distribution
 from .empirical import fit
 from .heavy_tailed import Cauchy, GeneralizedNormal, StudentT
 from .horseshoe import Horseshoe, RegularizedHorseshoe
-from .location_scale import Laplace, LocationScale, Logistic, Normal
+from .location_scale import LocationScale, Normal
 from .matrix_normal import MatrixNormal
 from .mixture import Mixture, ScaleMixture
 from .positive import Gamma, HalfCauchy, HalfNormal, InverseGamma, LogNormal
+from .quantile import Laplace, Logistic
 from .rules import ScaleRule, fan_in, fan_out, mup
 from .special import Fixed, Improper
 from .uniform import Uniform

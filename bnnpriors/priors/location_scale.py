@@ -6,14 +6,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from .base import Parameter, Prior, substitute
 from .parameters import check_parameter, moments, value_of
 from .scale_family import ScaleFamily
-
-SOFTPLUS_THRESHOLD = 40.0
-"""Where log(1 + e^x) is x to double precision; torch's own 20 is not that far out."""
 
 
 class LocationScale(ScaleFamily):
@@ -51,14 +47,6 @@ class LocationScale(ScaleFamily):
         """The member of the family with loc 0 and scale 1: the prior of the latent of the non-centred form."""
         return substitute(self, {"loc": 0.0, "scale": 1.0, "matched": None, "centred": True})
 
-    def from_standard(self, z: Tensor) -> Tensor:
-        """w = loc + scale · z."""
-        return self._shift(super().from_standard(z), 1)
-
-    def to_standard(self, w: Tensor) -> Tensor:
-        """z = (w − loc) / scale."""
-        return super().to_standard(self._shift(w, -1))
-
     def mean(self) -> float | Tensor:
         """E[loc]; NaN where the standard member has no mean."""
         return moments(self.loc, self, "loc")[0] + self._standard_moments()[0]
@@ -68,6 +56,12 @@ class LocationScale(ScaleFamily):
         mean, square = moments(self.loc, self, "loc")
         spread = moments(self.scale, self, "scale")[1]
         return spread * (1.0 if self.matched else self._standard_moments()[1]) + (square - mean * mean)
+
+    def _stretch(self, z: Tensor) -> Tensor:
+        return self._shift(super()._stretch(z), 1)
+
+    def _unstretch(self, w: Tensor) -> Tensor:
+        return super()._unstretch(self._shift(w, -1))
 
     def _unit(self, like: Tensor) -> float | Tensor:
         scale = super()._unit(like)
@@ -99,33 +93,6 @@ class Normal(LocationScale):
 
     def _standard_moments(self) -> tuple[float, float]:
         return 0.0, 1.0
-
-
-class Laplace(LocationScale):
-    """Double exponential: log p(w) = −|z| − log(2 scale). Variance 2 scale²."""
-
-    def _standard_log_prob(self, z: Tensor) -> Tensor:
-        return -z.abs() - math.log(2)
-
-    def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        return empty.exponential_(generator=generator) * random_sign(empty, generator)
-
-    def _standard_moments(self) -> tuple[float, float]:
-        return 0.0, 2.0
-
-
-class Logistic(LocationScale):
-    """Logistic: log p(w) = −z − 2 log(1 + e^(−z)) − log scale. Variance scale² π²/3."""
-
-    def _standard_log_prob(self, z: Tensor) -> Tensor:
-        return -z - 2.0 * softplus(-z, threshold=SOFTPLUS_THRESHOLD)
-
-    def _standard_sample(self, empty: Tensor, generator: torch.Generator | None) -> Tensor:
-        other = torch.empty_like(empty).exponential_(generator=generator).log()
-        return empty.exponential_(generator=generator).log() - other
-
-    def _standard_moments(self) -> tuple[float, float]:
-        return 0.0, math.pi**2 / 3
 
 
 def random_sign(like: Tensor, generator: torch.Generator | None) -> Tensor:

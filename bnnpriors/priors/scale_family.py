@@ -32,17 +32,15 @@ class ScaleFamily(Prior):
 
     def from_standard(self, z: Tensor) -> Tensor:
         """w = scale · z."""
-        unit = self._unit(z)
-        return z if _is_number(unit, 1) else unit * z
+        return self._stretch(z)
 
     def to_standard(self, w: Tensor) -> Tensor:
         """z = w / scale."""
-        unit = self._unit(w)
-        return w if _is_number(unit, 1) else w / unit
+        return self._unstretch(w)
 
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Elementwise log p₀(z) − log scale."""
-        standard = self._standard_log_prob(self.to_standard(w))
+        standard = self._standard_log_prob(self._unstretch(w))
         log_unit = log(self._unit(w))
         return standard if _is_number(log_unit, 0) else standard - log_unit
 
@@ -56,7 +54,7 @@ class ScaleFamily(Prior):
     ) -> Tensor:
         """The weight of one z of the standard family."""
         z = torch.empty(shape, dtype=dtype, device=device or (generator.device if generator else None))
-        return self.from_standard(self._standard_sample(z, generator))
+        return self._stretch(self._standard_sample(z, generator))
 
     def mean(self) -> float | Tensor:
         """E[scale] E[z]."""
@@ -66,6 +64,14 @@ class ScaleFamily(Prior):
         """E[scale²] E[z²] − E[w]²; infinite where a moment is."""
         square = moments(self.scale, self, "scale")[1] * self._standard_moments()[1]
         return central_square(square, self.mean())
+
+    def _stretch(self, z: Tensor) -> Tensor:
+        unit = self._unit(z)
+        return z if _is_number(unit, 1) else unit * z
+
+    def _unstretch(self, w: Tensor) -> Tensor:
+        unit = self._unit(w)
+        return w if _is_number(unit, 1) else w / unit
 
     def _unit(self, like: Tensor) -> float | Tensor:
         """What z is multiplied by, on the dtype and device of `like`."""

@@ -70,10 +70,11 @@ def _support(family: type[Prior]) -> str:
 
 
 def _forms(family: type[Prior]) -> str:
-    parameter = inspect.signature(family).parameters.get("centred")
-    if parameter is None:
-        return "centred"
-    return "centred, non-centred" if parameter.default else "non-centred, centred"
+    parameters = inspect.signature(family).parameters
+    if "centred" not in parameters:
+        return "centred" if family.centred else "normal latent"
+    forms = "centred, non-centred" if parameters["centred"].default else "non-centred, centred"
+    return f"{forms}, normal latent" if "normal_latent" in parameters else forms
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .base import Parameter, Prior
+from .location_scale import Normal
 from .rules import ScaleRule, UserRule
 
 
 class Uniform(Prior):
     """Uniform: log p(w) = −log(high − low) for low ≤ w ≤ high, and −∞ elsewhere. Variance (high − low)²/12.
 
-    Its latent is u with w = low + (high − low)/(1 + e^(−u)).
+    Its latent is u ~ N(0, 1) with w = low + (high − low) Φ(u).
 
     Args:
         low: a number or a rule; None for −high. `Uniform(high=fan_in(gain=3**0.5))` has variance 1/fan_in.
@@ -30,6 +31,8 @@ class Uniform(Prior):
         self.high = _bound("high", high)
         if not isinstance(self.low, ScaleRule) and not isinstance(self.high, ScaleRule):
             self._ends()
+
+    centred = False
 
     @property
     def support(self) -> constraints.Constraint:  # type: ignore[override]
@@ -50,6 +53,22 @@ class Uniform(Prior):
         inside = (w >= low - rounding) & (w <= high + rounding)
         width = torch.as_tensor(high - low, dtype=w.dtype, device=w.device)
         return torch.where(inside, -width.log(), -torch.inf)
+
+    def standard(self) -> Prior:
+        """N(0, 1)."""
+        return Normal()
+
+    def from_standard(self, z: Tensor) -> Tensor:
+        """w = low + (high − low) Φ(z)."""
+        low, high = self._ends()
+        return low + (high - low) * torch.special.ndtr(z).clamp_min(torch.finfo(z.dtype).tiny)
+
+    def to_standard(self, w: Tensor) -> Tensor:
+        """z = Φ⁻¹((w − low)/(high − low)); infinite at the ends and NaN outside."""
+        low, high = self._ends()
+        below = torch.special.ndtri((w.double() - low) / (high - low))
+        above = -torch.special.ndtri((high - w.double()) / (high - low))
+        return torch.where(w.double() - low < high - w.double(), below, above).to(w.dtype)
 
     def sample(
         self,

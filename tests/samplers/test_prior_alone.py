@@ -17,7 +17,7 @@ PRIORS = {
     "Laplace": (bp.priors.Laplace(-1.0, 0.7), stats.laplace(-1.0, 0.7)),
     "Logistic": (bp.priors.Logistic(0.3, 0.6), stats.logistic(0.3, 0.6)),
     "GeneralizedNormal": (bp.priors.GeneralizedNormal(0.0, 1.5, 1.5), stats.gennorm(1.5, 0.0, 1.5)),
-    "Uniform, its latent": (bp.priors.Uniform(-1.0, 2.0), stats.logistic()),
+    "Uniform, its latent": (bp.priors.Uniform(-1.0, 2.0), stats.norm()),
     "LogNormal, its latent": (bp.priors.LogNormal(-1.0, 1.2), stats.norm(-1.0, 1.2)),
     "non-centred": (bp.priors.Laplace(-1.0, 0.7, centred=False), stats.laplace(0.0, 1.0)),
 }
