@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor
 from torch.func import vmap
 
@@ -23,7 +23,7 @@ from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
 from .programs import GRADIENT, VALUE, Batch, Cache, Plan, Programs
-from .streams import Streams
+from .streams import Minibatch, Streams
 
 Temperatures = float | Sequence[float] | np.generic | np.ndarray | Tensor
 
@@ -234,13 +234,20 @@ class Target:
         if self.batch_size is None:
             streams.draw_ahead()
             return self.value_and_gradient(theta)[1]
-        assert self._data.x is not None
-        assert self._data.y is not None
-        index = streams.integers(self.num_data, self.batch_size)
+        batch = streams.minibatch(Minibatch(self.num_data, self.batch_size, self._rows))
         streams.draw_ahead()
-        batch = Batch(self._data.x[index], self._data.y[index], True)
         scale = self.num_data / self.batch_size
         return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,))[0]
+
+    def _rows(self, index: Int[Tensor, "chains batch"]) -> Batch:
+        assert self._data.x is not None
+        assert self._data.y is not None
+        return Batch(_gathered(self._data.x, index), _gathered(self._data.y, index), True)
+
+
+def _gathered(data: Shaped[Tensor, "n *one"], index: Int[Tensor, "chains batch"]) -> Tensor:
+    """data[index], for which torch's `index_select` is faster."""
+    return data.index_select(0, index.flatten()).view(*index.shape, *data.shape[1:])
 
 
 def _is_number(given: Temperatures) -> bool:

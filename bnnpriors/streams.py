@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +13,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+class Minibatch(NamedTuple):
+    """What a minibatch is made of: `rows` of `size` of the indices 0 … high − 1 of each chain, [chains, count]."""
+
+    high: int
+    size: int
+    rows: Callable[[Tensor], Any]
+
+
 class _Ahead(NamedTuple):
-    """Normal numbers on their way, and the generators' states before them."""
+    """Normal numbers, then a minibatch, on their way or there, and the generators' states before each of them."""
 
     dim: int
-    state: Tensor
-    numbers: Future[Tensor]
+    minibatch: Minibatch | None
+    before: Tensor
+    drawn: Future[tuple[Tensor, Tensor, Any]]
+
+
+class _Rest(NamedTuple):
+    """A minibatch drawn ahead whose normal numbers are taken."""
+
+    minibatch: Minibatch
+    before: Tensor
+    batch: Any
 
 
 class Streams:
@@ -40,7 +57,8 @@ class Streams:
         self.dtype, self.device = dtype, device
         self.spare: Executor | None = None
         self._dim: int | None = None
-        self._ahead: _Ahead | None = None
+        self._minibatch: Minibatch | None = None
+        self._ahead: _Ahead | _Rest | None = None
         self.generators = []
         for key in keys:
             words = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
@@ -55,20 +73,31 @@ class Streams:
     def normal(self, dim: int) -> Float[Tensor, "chains dim"]:
         """Standard normal numbers."""
         self._dim = dim
-        if self._ahead is not None and self._ahead.dim == dim:
-            numbers, self._ahead = self._ahead.numbers.result(), None
+        if isinstance(self._ahead, _Ahead) and self._ahead.dim == dim:
+            numbers, between, batch = self._ahead.drawn.result()
+            wanted = self._ahead.minibatch
+            self._ahead = None if wanted is None else _Rest(wanted, between, batch)
             return numbers
         self._take_back()
         return self._normal(dim)
 
+    def minibatch(self, wanted: Minibatch) -> Any:
+        """`wanted.rows` of fresh indices."""
+        self._minibatch = wanted
+        if isinstance(self._ahead, _Rest) and self._ahead.minibatch == wanted:
+            batch, self._ahead = self._ahead.batch, None
+            return batch
+        return wanted.rows(self.integers(wanted.high, wanted.size))
+
     def draw_ahead(self) -> None:
-        """Begin to draw the next `normal` of the size of the last one, in the thread of `spare` where there is one.
+        """Begin to draw the next `normal`, and the `minibatch` after it, like the last ones, in the thread of `spare` if any.
 
         The order of the numbers does not change: anything else that is drawn first takes them back.
         """
         if self.spare is not None and self._dim is not None and self._ahead is None:
-            state = self.state()
-            self._ahead = _Ahead(self._dim, state, self.spare.submit(self._normal, self._dim))
+            before = self.state()
+            drawn = self.spare.submit(self._draw, self._dim, self._minibatch)
+            self._ahead = _Ahead(self._dim, self._minibatch, before, drawn)
 
     def uniform(self) -> Float[Tensor, " chains"]:
         """One number in [0, 1) a chain."""
@@ -81,30 +110,40 @@ class Streams:
     def integers(self, high: int, count: int) -> Int[Tensor, "chains count"]:
         """`count` integers from 0 to high − 1, uniform, with replacement."""
         self._take_back()
-        return torch.stack(
-            [torch.randint(high, (count,), generator=g, device=self.device) for g in self.generators]
-        )
+        return self._integers(high, count)
 
     def state(self) -> Tensor:
         """All generator states, [chains, bytes]."""
-        if self._ahead is not None:
-            return self._ahead.state
-        return torch.stack([g.get_state() for g in self.generators])
+        return self._states() if self._ahead is None else self._ahead.before
 
     def restore(self, state: Tensor) -> None:
         """Continue from `state()`. Each row is copied: torch's `set_state` crashes on a view with an offset."""
-        if self._ahead is not None:
-            self._ahead.numbers.result()
-            self._ahead = None
+        if isinstance(self._ahead, _Ahead):
+            self._ahead.drawn.result()
+        self._ahead = None
         for generator, row in zip(self.generators, state, strict=True):
             generator.set_state(row.clone())
 
     def _take_back(self) -> None:
         if self._ahead is not None:
-            self.restore(self._ahead.state)
+            self.restore(self._ahead.before)
+
+    def _states(self) -> Tensor:
+        return torch.stack([g.get_state() for g in self.generators])
+
+    def _draw(self, dim: int, minibatch: Minibatch | None) -> tuple[Tensor, Tensor, Any]:
+        numbers, between = self._normal(dim), self._states()
+        if minibatch is None:
+            return numbers, between, None
+        return numbers, between, minibatch.rows(self._integers(minibatch.high, minibatch.size))
 
     def _normal(self, dim: int) -> Tensor:
         out = torch.empty(len(self.generators), dim, dtype=self.dtype, device=self.device)
         for row, generator in zip(out, self.generators, strict=True):
             row.normal_(generator=generator)
         return out
+
+    def _integers(self, high: int, count: int) -> Tensor:
+        return torch.stack(
+            [torch.randint(high, (count,), generator=g, device=self.device) for g in self.generators]
+        )

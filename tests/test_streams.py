@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from bnnpriors.streams import Streams
+from bnnpriors.streams import Minibatch, Streams
 
 
 def streams(seed, keys, dtype=torch.float64):
@@ -80,6 +80,30 @@ def test_numbers_drawn_ahead_keep_the_order(then):
             "uniform": lambda s: s.uniform(),
             "integers": lambda s: s.integers(9, 4),
         }.get(then, lambda s: s.normal(5))
+        assert torch.equal(draw(plain), draw(given))
+        for a, b in zip(everything(plain), everything(given), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("then", ["minibatch", "another", "normal", "uniform", "state", "twice"])
+def test_a_minibatch_drawn_ahead_keeps_the_order(then):
+    keys, wanted = [(0, 0), (0, 1)], Minibatch(100, 4, torch.Tensor.double)
+    plain, given = streams(7, keys), streams(7, keys)
+    with ThreadPoolExecutor(1) as given.spare:
+        for each in (plain, given):
+            each.normal(5)
+            each.minibatch(wanted)
+        given.draw_ahead()
+        if then == "twice":
+            assert torch.equal(plain.minibatch(wanted), given.minibatch(wanted))
+        assert torch.equal(plain.normal(5), given.normal(5))
+        if then == "state":
+            assert torch.equal(plain.state(), given.state())
+        draw = {
+            "another": lambda s: s.minibatch(Minibatch(50, 3, torch.Tensor.float)),
+            "normal": lambda s: s.normal(5),
+            "uniform": lambda s: s.uniform(),
+        }.get(then, lambda s: s.minibatch(wanted))
         assert torch.equal(draw(plain), draw(given))
         for a, b in zip(everything(plain), everything(given), strict=True):
             assert torch.equal(a, b)
