@@ -22,6 +22,7 @@ from torch import nn
 import bnnpriors as bp
 from bnnpriors import priors as P
 from bnnpriors.programs import Plan
+from bnnpriors.workers import keep_freed_memory
 
 LINEAR = (1000, 1000)
 CONV = (333, 333, 3, 3)
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="families")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as every run does
     normal, _ = program("Normal", options.compile)
     print(
         "| prior | latents | value, ms | × Normal | value and gradient, ms | × Normal |\n|---|--:|--:|--:|--:|--:|"

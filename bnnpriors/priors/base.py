@@ -33,7 +33,8 @@ class Prior:
     its own (one number a tensor; `per` and `shared` change that), and `log_prob` sees its value in place of the prior.
     `support` says where the density lives; constrained values are sampled through
     `torch.distributions.biject_to(support)`, Jacobian included. `widths` names the parameters that set how far the latent of
-    the centred form spreads: under a hyperprior on one of them a funnel can form, which `Draws.summary` looks for.
+    the centred form spreads: under a hyperprior on one of them a funnel can form, which `Draws.summary` looks for. A positive
+    prior may also define `log_prob_of_log(log_w)`, the density of log w, where that is less work.
 
         class Cauchy(bp.priors.Prior):
             def __init__(self, scale):

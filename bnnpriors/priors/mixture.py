@@ -196,18 +196,24 @@ class ScaleMixture(Mixture):
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "..."]:
         """Log density, as for `Mixture`.
 
-        Where the scales are numbers, with the largest s₀: −w²/(2s₀²) + log Σ_k π_k/(s_k √(2π)) exp(−w²/2 · (1/s_k² − 1/s₀²)).
+        Where the scales are numbers, with the largest s₀ and c_k = log π_k/s_k: c₀ − w²/(2s₀²) − log √(2π) +
+        log(1 + Σ_k exp(c_k − c₀ − w²/2 · (1/s_k² − 1/s₀²))).
         """
         scales = self._scales()
         if self.selection == "tensor" or not all(isinstance(scale, (int, float)) for scale in scales):
             return super().log_prob(w)
-        half, weights, widest = 0.5 * w * w, self._weights(w), max(scales)
-        total: float | Tensor = 0.0
-        for k, scale in enumerate(scales):
-            factor = weights[..., k] / (scale * math.sqrt(2 * math.pi))
-            excess = scale**-2 - widest**-2
-            total = total + (factor if scale == widest else factor * torch.exp(-excess * half))
-        return torch.as_tensor(total).log() - half / widest**2
+        square, widest = w * w, max(range(len(scales)), key=scales.__getitem__)
+        log_factors = self._weights(w).log() - w.new_tensor(scales).log()
+        base = log_factors[..., widest]
+        others = [
+            torch.add(
+                log_factors[..., k] - base, square, alpha=-0.5 * (scale**-2 - scales[widest] ** -2)
+            ).exp()
+            for k, scale in enumerate(scales)
+            if k != widest
+        ]
+        tail = torch.add(torch.log1p(reduce(torch.add, others)), square, alpha=-0.5 * scales[widest] ** -2)
+        return tail + (base - 0.5 * math.log(2 * math.pi))
 
     def _scales(self) -> list[Any]:
         return [vars(component)["scale"] for component in self.components]
@@ -221,9 +227,7 @@ def _log_sum_exp(terms: list[Tensor]) -> Tensor:
     """log Σ_k e^(term_k); faster than `torch.logaddexp` on a CPU, and without a copy of the terms as `torch.logsumexp` needs."""
     largest = reduce(torch.maximum, [term.detach() for term in terms])
     largest = largest.clamp_min(torch.finfo(largest.dtype).min)
-    total = sum((term - largest).exp() for term in terms)
-    assert isinstance(total, Tensor)
-    return largest + total.log()
+    return largest + reduce(torch.add, [(term - largest).exp() for term in terms]).log()
 
 
 def _probabilities(given: Weights | None, count: int) -> Tensor | Prior:

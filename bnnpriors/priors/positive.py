@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
+from torch.nn.functional import softplus
 
 from .base import Parameter, Prior, substitute
 from .location_scale import Normal
-from .parameters import check_broadcast, check_parameter, log_gamma, moments, tensor_of, value_of
-from .scale_family import ScaleFamily, central_square
+from .parameters import check_broadcast, check_parameter, log, log_gamma, moments, tensor_of, value_of
+from .scale_family import SOFTPLUS_THRESHOLD, ScaleFamily, central_square
 
 
 class HalfNormal(ScaleFamily):
@@ -20,6 +21,11 @@ class HalfNormal(ScaleFamily):
 
     support = constraints.positive
     widths = ()  # the latent log s is shifted by log scale, and not widened
+
+    def log_prob_of_log(self, log_w: Tensor) -> Tensor:
+        """log p(log s) = log √(2/π) + v − e^(2v)/2, v = log(s/scale)."""
+        v = log_w - log(self._unit(log_w))
+        return v - (2 * v - math.log(2)).exp() + 0.5 * math.log(2 / math.pi)
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * z * z + 0.5 * math.log(2 / math.pi)
@@ -36,6 +42,11 @@ class HalfCauchy(ScaleFamily):
 
     support = constraints.positive
     widths = ()  # the latent log s is shifted by log scale, and not widened
+
+    def log_prob_of_log(self, log_w: Tensor) -> Tensor:
+        """log p(log s) = log(2/π) + v − log(1 + e^(2v)), v = log(s/scale)."""
+        v = log_w - log(self._unit(log_w))
+        return v - softplus(2 * v, threshold=SOFTPLUS_THRESHOLD) + math.log(2 / math.pi)
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         return math.log(2 / math.pi) - torch.log1p(z * z)
@@ -83,6 +94,12 @@ class Gamma(ScaleFamily):
 
     def _unit(self, like: Tensor) -> float | Tensor:
         return 1 / value_of(self.rate, self, "rate", like)
+
+    def log_prob_of_log(self, log_w: Tensor) -> Tensor:
+        """log p(log s) = α v − e^v − log Γ(α), v = log(β s)."""
+        alpha = value_of(self.concentration, self, "concentration", log_w)
+        v = log_w - log(self._unit(log_w))
+        return alpha * v - v.exp() - log_gamma(alpha)
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         alpha = value_of(self.concentration, self, "concentration", z)
@@ -134,6 +151,12 @@ class InverseGamma(ScaleFamily):
     def _unit(self, like: Tensor) -> float | Tensor:
         return value_of(self.rate, self, "rate", like)
 
+    def log_prob_of_log(self, log_w: Tensor) -> Tensor:
+        """log p(log s) = −α v − e^(−v) − log Γ(α), v = log(s/β)."""
+        alpha = value_of(self.concentration, self, "concentration", log_w)
+        v = log(self._unit(log_w)) - log_w
+        return alpha * v - v.exp() - log_gamma(alpha)
+
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         alpha = value_of(self.concentration, self, "concentration", z)
         return -(alpha + 1) * z.log() - 1 / z - log_gamma(alpha)
@@ -181,8 +204,12 @@ class LogNormal(Prior):
 
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Elementwise log density for w > 0."""
-        log = w.log()
-        return self._log.log_prob(log) - log
+        log_w = w.log()
+        return self._log.log_prob(log_w) - log_w
+
+    def log_prob_of_log(self, log_w: Tensor) -> Tensor:
+        """The Normal density of log s."""
+        return self._log.log_prob(log_w)
 
     def sample(
         self,

@@ -10,9 +10,7 @@ from torch.nn.functional import softplus
 
 from .base import Parameter, Prior
 from .location_scale import LocationScale, Normal, random_sign
-
-SOFTPLUS_THRESHOLD = 40.0
-"""Where log(1 + e^x) is x to double precision; torch's own 20 is not that far out."""
+from .scale_family import SOFTPLUS_THRESHOLD
 
 
 class QuantileFamily(LocationScale):

@@ -9,6 +9,9 @@ from torch import Tensor
 from .base import Parameter, Prior, substitute
 from .parameters import check_broadcast, check_parameter, log, moments, value_of
 
+SOFTPLUS_THRESHOLD = 40.0
+"""Where log(1 + e^x) is x to double precision; torch's own 20 is not that far out."""
+
 
 class ScaleFamily(Prior):
     """Density p(w) = p₀(w/scale) / scale of a family with standard density p₀.

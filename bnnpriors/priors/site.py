@@ -136,12 +136,18 @@ class Site:
         value = latent
         if own.support is constraints.positive:
             value = latent.exp()
-            terms.append(_total(latent))
+            direct = vars(type(own)).get(
+                "log_prob_of_log"
+            )  # of this very class: a subclass may have another density
+            terms += (
+                [_total(direct(own, latent))] if direct else [_total(latent), _total(own.log_prob(value))]
+            )
         elif own.support is not constraints.real:
             transform = _transform(own)
             value = transform(latent).to(latent.dtype)
-            terms.append(_total(transform.log_abs_det_jacobian(latent, value)))
-        terms.append(_total(own.log_prob(value)))
+            terms += [_total(transform.log_abs_det_jacobian(latent, value)), _total(own.log_prob(value))]
+        else:
+            terms.append(_total(own.log_prob(value)))
         values.update(self.split(value if prior.centred else prior.from_standard(value)))
         return sum(terms[1:], terms[0])
 
