@@ -15,8 +15,9 @@ import yaml
 
 from bnnpriors import Draws
 from bnnpriors.cli import main
-from bnnpriors.cli.parsers import sweep_parser
+from bnnpriors.cli.parsers import build_parser, sweep_parser
 from bnnpriors.cli.scores import _jackknife
+from bnnpriors.priors import HalfCauchy
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = """
@@ -357,3 +358,21 @@ def test_the_package_imports_without_the_command_lines_libraries() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_hyperprior_of_a_file_may_reach_over_parts_and_tensors(tmp_path):
+    (tmp_path / "priors.yaml").write_text(
+        """
+priors:
+  "*.weight":
+    class_path: bnnpriors.priors.Normal
+    init_args:
+      scale:
+        class_path: bnnpriors.priors.hyperprior
+        init_args: {prior: {class_path: bnnpriors.priors.HalfCauchy}, per: input, shared: tau}
+"""
+    )
+    line = ["sample", "--config", str(tmp_path / "priors.yaml")]
+    parser = build_parser(line)
+    prior = parser.instantiate(parser.parse_args(line)).sample.priors["*.weight"]
+    assert repr(prior.scale) == repr(HalfCauchy().per("input").shared("tau"))

@@ -1,6 +1,6 @@
 """Priors: what a weight may be."""
 
-from .base import Prior, as_prior
+from .base import Prior, as_prior, hyperprior
 from .constrained import Dirichlet, LKJCholesky
 from .correlated import CorrelatedNormal, CorrelatedStudentT
 from .distribution import Distribution
@@ -48,5 +48,6 @@ __all__ = [
     "fan_in",
     "fan_out",
     "fit",
+    "hyperprior",
     "mup",
 ]

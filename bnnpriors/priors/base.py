@@ -36,15 +36,17 @@ class Prior:
     the centred form spreads: under a hyperprior on one of them a funnel can form, which `Draws.summary` looks for. A positive
     prior may also define `log_prob_of_log(log_w)`, the density of log w, where that is less work.
 
-        class Cauchy(bp.priors.Prior):
+        class HyperbolicSecant(bp.priors.Prior):
             def __init__(self, scale):
                 self.scale = scale
 
-            def log_prob(self, w):
-                return -torch.log(math.pi * self.scale * (1 + (w / self.scale) ** 2))
+            def log_prob(self, w):  # −log(2 scale cosh x), x = π w/(2 scale)
+                x = math.pi * w / (2 * self.scale)
+                return -torch.logaddexp(x, -x) - torch.as_tensor(self.scale).log()
 
             def sample(self, shape, *, generator=None):
-                return self.scale * torch.tan(math.pi * (torch.rand(shape, generator=generator) - 0.5))
+                u = torch.rand(shape, generator=generator)
+                return 2 * self.scale / math.pi * torch.log(torch.tan(math.pi * u / 2))
     """
 
     support: constraints.Constraint = constraints.real
@@ -200,6 +202,20 @@ def as_prior(given: object) -> Prior:
         f"{given!r} given, expected a prior: bp.priors.Normal(0, 1) and its kin, a subclass of bp.priors.Prior with "
         "log_prob and sample, or a torch.distributions / Pyro distribution"
     )
+
+
+def hyperprior(prior: Prior, per: str = "tensor", shared: str | None = None) -> Prior:
+    """`prior.per(per).shared(shared)` as one call, as settings in a file need it.
+
+        scale:
+          class_path: bnnpriors.priors.hyperprior
+          init_args: {prior: {class_path: bnnpriors.priors.HalfCauchy}, per: input}
+
+    Raises:
+        ValueError: another extent than those of `Prior.per`, or an empty name.
+    """
+    extended = prior.per(per)
+    return extended if shared is None else extended.shared(shared)
 
 
 def draw(prior: Prior, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

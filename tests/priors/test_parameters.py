@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from bnnpriors import priors as P
+from bnnpriors.checks import check_prior
 from bnnpriors.priors.base import draw, resolve
 from bnnpriors.priors.site import Site
 
@@ -123,28 +125,31 @@ def test_tensors_that_broadcast_to_the_weight_are_taken() -> None:
         Site("w", P.Normal(0.0, scale), (3, 4))
 
 
-class Cauchy(P.Prior):
-    """The example of the base class: four lines, no dtype in `sample`."""
+class HyperbolicSecant(P.Prior):
+    """The example of the base class: no dtype in `sample`."""
 
     def __init__(self, scale: Any) -> None:
         self.scale = scale
 
     def log_prob(self, w: torch.Tensor) -> torch.Tensor:
-        return -torch.log(math.pi * self.scale * (1 + (w / self.scale) ** 2))
+        x = math.pi * w / (2 * self.scale)
+        return -torch.logaddexp(x, -x) - torch.as_tensor(self.scale).log()
 
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None = None) -> torch.Tensor:
-        return self.scale * torch.tan(math.pi * (torch.rand(shape, generator=generator) - 0.5))
+        u = torch.rand(shape, generator=generator)
+        return 2 * self.scale / math.pi * torch.log(torch.tan(math.pi * u / 2))
 
 
 def test_a_users_prior_needs_two_methods() -> None:
     like = torch.zeros(2, dtype=torch.float64)
-    value = draw(Cauchy(2.0), (3, 5), like, torch.Generator().manual_seed(0))
+    value = draw(HyperbolicSecant(2.0), (3, 5), like, torch.Generator().manual_seed(0))
     assert (value.shape, value.dtype) == ((3, 5), torch.float64)
     latents = {"w": value, "w.scale": torch.tensor(0.3, dtype=torch.float64)}
-    density = Site("w", Cauchy(P.HalfNormal(1.0)), (3, 5)).evaluate(latents, {})
-    expected = P.StudentT(1.0, 0.0, math.exp(0.3)).log_prob(value).sum()
+    density = Site("w", HyperbolicSecant(P.HalfNormal(1.0)), (3, 5)).evaluate(latents, {})
+    expected = torch.tensor(stats.hypsecant(scale=2 * math.exp(0.3) / math.pi).logpdf(value.numpy()).sum())
     expected += P.HalfNormal(1.0).log_prob(torch.tensor(0.3, dtype=torch.float64).exp()) + 0.3
     torch.testing.assert_close(density, expected)
+    check_prior(HyperbolicSecant(2.0)).raise_if_failed()
 
 
 def test_what_a_users_prior_lacks_is_said() -> None:
