@@ -89,11 +89,13 @@ def choose_plan(
 
 def _compiled_if_it_pays(timings: Timings, plan: Plan, compiled: Plan) -> Plan:
     try:
-        gain = timings.seconds(plan) - timings.seconds(compiled)
+        pays = timings.seconds(plan) - timings.seconds(compiled) > 2 * timings.setup(compiled)
+        if pays:
+            timings.build(compiled)  # the figures may be older than the compiler's last breakage
     except CompileError as error:
         logger.warning("programs stay uncompiled, about half as fast: %s", error)
         return plan
-    return compiled if gain > 2 * timings.setup(compiled) else plan
+    return compiled if pays else plan
 
 
 def _threads(posterior: Posterior, chains: int) -> int:

@@ -72,6 +72,11 @@ class Timings:
         """Seconds of set-up."""
         return sum(self._of(plan, kind)[0] for kind in self._counts)
 
+    def build(self, plan: Plan) -> None:
+        """Trace, and compile if the plan says so, what the run will evaluate. Raises CompileError."""
+        for kind in self._counts:
+            self._measure(plan, kind, 1)
+
     def _of(self, plan: Plan, kind: str) -> Figures:
         name = _name(plan, kind)
         if name not in self._known:

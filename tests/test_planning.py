@@ -109,7 +109,7 @@ def test_long_runs_measure_once(cache, measured):
     assert len(json.loads(files[0].read_text())) == 7
     measured.clear()
     assert choose_plan(posterior, theta, LONG, chunk_size=None, compile=None) == first
-    assert measured == [], "the second time everything comes from the cache"
+    assert [repeats for *_, repeats in measured] == [1], "figures come from the cache; the program is built"
     short = choose_plan(posterior, theta, (1.0, 0.0), chunk_size=None, compile=None)
     assert short == default_plan(posterior, 12), "a short run is the same whatever the cache holds"
 
@@ -186,6 +186,22 @@ def test_no_compiler_leaves_the_programs_uncompiled(cache, monkeypatch, caplog):
     monkeypatch.setattr(timings, "measure", figure)
     posterior = regression()
     theta = torch.zeros(2, posterior.dim)
+    assert not choose_plan(posterior, theta, LONG, chunk_size=None, compile=None).compiled
+    assert "uncompiled" in caplog.text
+
+
+def test_a_compiler_that_broke_since_it_was_timed_stops_no_run(cache, monkeypatch, caplog):
+    posterior = regression()
+    theta = torch.zeros(2, posterior.dim)
+    monkeypatch.setattr(timings, "measure", lambda *given: (1.0, 0.5 if given[2].compiled else 1.0))
+    assert choose_plan(posterior, theta, LONG, chunk_size=None, compile=None).compiled
+
+    def broken(posterior, theta, plan, kind, repeats):
+        if plan.compiled:
+            raise CompileError("install a C++ compiler")
+        return 1.0, 1.0
+
+    monkeypatch.setattr(timings, "measure", broken)
     assert not choose_plan(posterior, theta, LONG, chunk_size=None, compile=None).compiled
     assert "uncompiled" in caplog.text
 
