@@ -323,9 +323,19 @@ def test_a_prior_is_checked(
     assert main(["check", "--prior", "checked.Prior"]) == 1  # its density is not normalised
     assert re.search(r"\nnormalisation +FAILS +integral", capsys.readouterr().out)
     assert main(["check"]) == 2
-    assert "required" in capsys.readouterr().err
+    assert "give --prior or --sampler, one of them" in capsys.readouterr().err
     assert main(["check", "--prior", "bnnpriors.priors.Normal", "--shape=[-1]"]) == 2
     assert "shape (-1,) given, expected positive lengths" in capsys.readouterr().err
+
+
+def test_a_sampler_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    sampler = ["--sampler", "bnnpriors.samplers.HMC"]
+    assert main(["check", *sampler, "--sampler.num_steps", "4", "--seed", "1"]) == 0
+    assert "must leave every law as it is: 11 hold, 0 fail, 3 not applicable" in capsys.readouterr().out
+    assert main(["check", *sampler, "--shape=[2]"]) == 2
+    assert "--shape is that of a parameter: it goes with --prior" in capsys.readouterr().err
+    assert main(["check", *sampler, "--prior", "bnnpriors.priors.Normal"]) == 2
+    assert "one of them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("safe", "code"), [("", 0), ("1", 2)])

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import sampling
-from ..checks import check_prior
+from ..checks import check_prior, check_sampler
 from ..cost import estimate
 from ..datasets import Dataset
 from ..draws import Draws
@@ -82,11 +82,17 @@ def report(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
 
 
 def check(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> int:
-    """Test a prior and print the report. Returns the exit code: 1 if a check fails."""
+    """Test a prior or a sampler and print the report. Returns the exit code: 1 if a check fails."""
     settings = parser.instantiate(config).check
-    found = check_prior(
-        settings.prior, None if settings.shape is None else tuple(settings.shape), settings.seed
-    )
+    if (settings.prior is None) == (settings.sampler is None):
+        raise ValueError("give --prior or --sampler, one of them: the class path of what is to be tested")
+    if settings.sampler is not None:
+        if settings.shape is not None:
+            raise ValueError("--shape is that of a parameter: it goes with --prior")
+        found = check_sampler(settings.sampler, seed=settings.seed)
+    else:
+        shape = None if settings.shape is None else tuple(settings.shape)
+        found = check_prior(settings.prior, shape, settings.seed)
     say(str(found))
     return 0 if found.passed else 1
 

@@ -38,7 +38,7 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         ("evaluate", evaluate_parser, "Judge the draws of run folders or stores on test data."),
         ("report", report_parser, "Write the report of a run folder again."),
         ("weights", weights_parser, "Fit priors to the weights of trained networks."),
-        ("check", check_parser, "Test a prior, such as one of your own."),
+        ("check", check_parser, "Test a prior or a sampler, such as one of your own."),
     ):
         commands.add_subcommand(name, add(arguments), help=text)
     return parser
@@ -135,14 +135,20 @@ def weights_parser(_: Sequence[str] = ()) -> ArgumentParser:
 def check_parser(_: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors check`."""
     parser = _parser(
-        "Test a prior: its density, draws, gradient, shapes, copies and seeds, and that HMC returns it. "
-        "The exit status is 1 if it fails."
+        "Test a prior: its density, draws, gradient, shapes, copies and seeds, and that HMC returns it. Or a sampler: known "
+        "laws, reversibility, Geweke's joint test, seeds, resuming. The exit status is 1 if it fails."
     )
     parser.add_argument(
         "--prior",
-        type=Prior | Distribution,
-        required=True,
+        type=Prior | Distribution | None,
+        default=None,
         help="class path of a prior, and its arguments as --prior.<name>",
+    )
+    parser.add_argument(
+        "--sampler",
+        type=Sampler | None,
+        default=None,
+        help="class path of a sampler, and its arguments as --sampler.<name>",
     )
     parser.add_argument(
         "--shape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,9 @@ class Sampler:
     independent_chains = True
     """Whether a step of one chain ignores the others, so that chains can be spread over threads."""
 
+    reversible = True
+    """Whether a step without friction and noise leads back after a flip of the momentum, as a Metropolis test needs."""
+
     state_type: type[Any]
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:
@@ -51,6 +55,28 @@ class Sampler:
     def adapt(self, state: Any, info: dict[str, Tensor], iteration: int, num_warmup: int) -> Any:
         """Tune the state after warm-up step `iteration` of `num_warmup`."""
         return state
+
+    def reevaluate(self, target: Target, state: Any, streams: Streams) -> Any:
+        """The state at the same place of another target, such as one with other data: `gradient` and `potential` anew.
+
+        A state that keeps anything else of the target overrides this.
+        """
+        new = self.init(target, state.theta, streams)
+        return state._replace(**{n: getattr(new, n) for n in ("gradient", "potential") if n in state._fields})
+
+    def frictionless(self) -> Sampler:
+        """The sampler whose momentum neither decays nor is refreshed within a step; `checks.check_sampler` runs it backwards.
+
+        A dataclass with a `momentum_decay` gets 1 for it, and others are returned as they are. One that has no such limit raises
+        NotImplementedError with the reason.
+        """
+        if is_dataclass(self) and "momentum_decay" in [field.name for field in fields(self)]:
+            return replace(self, momentum_decay=1.0)
+        return self
+
+    def harmonic_variance(self, stiffness: float) -> float | None:
+        """Var θ / T in the potential kθ²/2, k = `stiffness`, of a sampler with a known error; None where it is not known."""
+        return None
 
     def gradients(self, target: Target) -> tuple[float, float]:
         """Gradients a step: exact ones on the full data, and estimates, which without a batch size are exact too."""

@@ -150,3 +150,8 @@ class GGMC(Sampler):
     def gradients(self, target: Target) -> tuple[float, float]:
         """L − 1 estimates and one exact gradient, or one estimate without a test."""
         return (0.0, 1.0) if self.steps_per_test is None else (1.0, self.steps_per_test - 1.0)
+
+    def harmonic_variance(self, stiffness: float) -> float | None:
+        """(1/k)/(1 − h²k/4) without a test."""
+        exact = self.steps_per_test is not None
+        return None if exact else 1 / stiffness / (1 - self.step_size**2 * stiffness / 4)

@@ -59,3 +59,7 @@ class SGLD(Sampler):
         noise = streams.normal(target.dim)
         theta = sgld_update(state.theta, state.gradient, noise, self.step_size, target.temperature[:, None])
         return SGLDState(theta, target.gradient_estimate(theta, streams)), {}
+
+    def harmonic_variance(self, stiffness: float) -> float | None:
+        """(1/k)/(1 − h²k/4)."""
+        return 1 / stiffness / (1 - self.step_size**2 * stiffness / 4)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import bnnpriors as bp
+from bnnpriors.checks.known import Pooled
 from bnnpriors.posterior import Target
 from bnnpriors.programs import Plan
 from bnnpriors.samplers import Sampler
@@ -41,24 +42,6 @@ class Point(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.theta.expand(x.shape[0], -1)
-
-
-class Pooled(Streams):
-    """Streams with one generator for all chains: the same law, much faster for thousands of chains."""
-
-    def __init__(self, seed: int, chains: int) -> None:
-        super().__init__(seed, [(0, 0)], dtype=torch.float64, device=torch.device("cpu"))
-        self.chains = chains
-        self.generator = self.generators[0]
-
-    def normal(self, dim: int) -> Tensor:
-        return torch.randn(self.chains, dim, generator=self.generator, dtype=self.dtype)
-
-    def uniform(self) -> Tensor:
-        return torch.rand(self.chains, generator=self.generator, dtype=self.dtype)
-
-    def integers(self, high: int, count: int) -> Tensor:
-        return torch.randint(high, (self.chains, count), generator=self.generator)
 
 
 class Accepting(Pooled):
