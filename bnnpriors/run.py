@@ -39,21 +39,18 @@ class _Group:
     streams: Streams
     state: Any
     figures: dict[str, Tensor]
+    steps: int = 0
 
     def add(self, info: dict[str, Tensor]) -> None:
         """Figures of one step: acceptance is averaged over the steps of a draw, a divergence is kept, others are the last."""
-        steps = self.figures.get("steps", torch.zeros(len(self.state.theta)))
-        if steps[0] > 0:
+        self.steps += 1
+        if self.steps > 1:
             if "acceptance" in info:
                 mean = self.figures["acceptance"]
-                info = info | {"acceptance": mean + (info["acceptance"] - mean) / (steps[0].item() + 1)}
+                info = info | {"acceptance": mean + (info["acceptance"] - mean) / self.steps}
             if "divergent" in info:
                 info = info | {"divergent": info["divergent"] | self.figures["divergent"]}
-        self.figures = info | {"steps": steps + 1}
-
-    def begin_draw(self) -> None:
-        """The next step's figures replace these."""
-        self.figures = self.figures | {"steps": torch.zeros(len(self.state.theta))}
+        self.figures = info
 
 
 class Run:
@@ -85,6 +82,7 @@ class Run:
         for group, state, part in zip(self.groups, states, split, strict=True):
             group.state = state
             group.figures = {name: value[part].to(theta.device) for name, value in figures.items()}
+            group.steps = 0 if store.checkpoint is None else int(store.checkpoint["steps"])
         if store.checkpoint is None:
             self._check_start()
 
@@ -137,7 +135,6 @@ class Run:
             if iteration < self.num_warmup:
                 group.state = self.sampler.adapt(group.state, info, iteration, self.num_warmup)
                 group.figures = info
-                group.begin_draw()
             else:
                 group.add(info)
 
@@ -152,14 +149,19 @@ class Run:
         figures = {name: value.cpu() for name, value in self._figures().items()}
         streams = torch.cat([group.streams.state() for group in self.groups])
         self.store.commit(
-            {"iteration": self.iteration, "state": fields, "figures": figures, "streams": streams}
+            {
+                "iteration": self.iteration,
+                "state": fields,
+                "figures": figures,
+                "steps": self.groups[0].steps,
+                "streams": streams,
+            }
         )
 
     def _record(self) -> None:
         state, info = self._finite_state(), self._figures()
-        del info["steps"]
         for group in self.groups:
-            group.begin_draw()
+            group.steps = 0
         values = {"theta": _array(state.theta)}
         values |= {f"stats/{name}": _array(value) for name, value in info.items()}
         if hasattr(state, "potential") and not state.potential.isnan().all():
