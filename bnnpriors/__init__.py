@@ -3,7 +3,7 @@
 from . import checks, datasets, likelihoods, models, priors, samplers
 from .cost import estimate
 from .draws import Draws
-from .evaluation import evaluate
+from .evaluation import compare, evaluate
 from .evaluation.prior_predictive import prior_predictive
 from .module import BayesianModule, attach
 from .posterior import Posterior
@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
     "attach",
     "checks",
+    "compare",
     "datasets",
     "estimate",
     "evaluate",

@@ -5,6 +5,7 @@ made it.
 """
 
 from .chains import Convergence, convergence
+from .compare import Comparison, compare
 from .diagnostics import Diagnostics, summary
 from .metrics import evaluate
 from .predictive import Predictive
@@ -13,11 +14,13 @@ from .sampled import SamplePredictive
 from .temperatures import kinetic_temperature_interval
 
 __all__ = [
+    "Comparison",
     "Convergence",
     "Diagnostics",
     "Predictive",
     "PriorPredictive",
     "SamplePredictive",
+    "compare",
     "convergence",
     "evaluate",
     "inputs_between",

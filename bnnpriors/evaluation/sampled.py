@@ -140,7 +140,7 @@ class SamplePredictive(Predictive):
         """
         device = self.outputs.device
         picks = torch.randint(self.num_draws, (num_samples,), generator=generator, device=generator.device)
-        chosen = self._take(picks.to(device))
+        chosen = self.take(picks.to(device))
         if self.kind == "classification":
             probs = chosen._per_draw("log_probs", chosen.outputs).exp().to(generator.device)
             labels = torch.multinomial(probs.flatten(0, 1), 1, generator=generator)
@@ -152,7 +152,7 @@ class SamplePredictive(Predictive):
             return means + chosen._per_draw("variance", chosen.outputs).sqrt() * noise
         tiny = torch.finfo(means.dtype).eps
         uniform = torch.rand(means.shape, **like).clamp(tiny, 1 - tiny).to(device)
-        return torch.stack([chosen._take(slice(i, i + 1)).quantile(u) for i, u in enumerate(uniform)])
+        return torch.stack([chosen.take(slice(i, i + 1)).quantile(u) for i, u in enumerate(uniform)])
 
     def outputs_by_chain(self) -> Float[Tensor, "chains draws_per_chain batch *out"]:
         """The outputs, with the draws split into their chains."""
@@ -206,7 +206,8 @@ class SamplePredictive(Predictive):
             piece = slice(start, start + size)
             yield piece, self.outputs[:, piece]
 
-    def _take(self, index: Tensor | slice) -> "SamplePredictive":
+    def take(self, index: Tensor | slice) -> "SamplePredictive":
+        """The mixture over some of the draws, as one chain."""
         latents = {name: value[index] for name, value in self.latents.items()}
         return SamplePredictive(self.outputs[index], self.likelihood, latents)
 
