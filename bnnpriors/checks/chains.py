@@ -92,7 +92,7 @@ class Subject:
             if index < num_warmup:
                 state = sampler.adapt(state, info, index, num_warmup)
             z = state.theta / target.length
-            if law.renew(z, generator):
+            if index % 3 == 0 and law.renew(z, generator):
                 state = sampler.reevaluate(target, state, streams)
             if index % 2 == 0 and index >= num_warmup + steps // 4:
                 last = law.positions(z)

@@ -182,7 +182,7 @@ class Mean(Law):
 class Network(Law):
     """Geweke's joint test (2004, JASA 99) of a network f of one input, three tanh units and one output; all z ~ N(0, 1).
 
-    Data y ~ N(f(x; z), ½²) at six inputs are drawn anew, given z, between the steps of a sampler of p(z | y). If these are
+    Data y ~ N(f(x; z), ½²) at six inputs are drawn anew, given z, after every third step of a sampler of p(z | y). If these are
     right, the law of z stays that of the prior.
     """
 

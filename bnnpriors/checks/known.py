@@ -28,7 +28,7 @@ class Known(Target):
         batch_size: terms in a minibatch; None for the full data.
 
     Attributes:
-        exact, estimates: how often the full data and minibatches were evaluated.
+        counts: how often the full data ("exact") and minibatches ("estimates") were evaluated, by this target and its copies.
     """
 
     def __init__(self, law: Law, chains: int, scale: float, batch_size: int | None = None) -> None:
@@ -40,7 +40,7 @@ class Known(Target):
         self.plan = Plan(chains, 1, False)
         tensors = [("first", (1,))] + ([("rest", (law.dim - 1,))] if law.dim > 1 else [])
         self.layout = Layout(tuple(tensors))
-        self.exact = self.estimates = 0
+        self.counts = {"exact": 0, "estimates": 0}
 
     def start(self, generator: torch.Generator) -> Float64[Tensor, "chains dim"]:
         """Independent draws of θ."""
@@ -48,17 +48,17 @@ class Known(Target):
 
     def potential(self, theta: Tensor) -> Tensor:
         """T U(θ/(s√T))."""
-        self.exact += 1
+        self.counts["exact"] += 1
         return (self.temperature * self.law.potential(theta / self.length)).double()
 
     def value_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The potential and its gradient."""
-        self.exact += 1
+        self.counts["exact"] += 1
         return self._differentiate(theta, None)
 
     def gradient_estimate(self, theta: Tensor, streams: Streams) -> Tensor:
         """The gradient on a fresh minibatch for each chain."""
-        self.estimates += 1
+        self.counts["estimates"] += 1
         if self.batch_size is None:
             return self._differentiate(theta, None)[1]
         return self._differentiate(theta, streams.integers(self.num_data, self.batch_size))[1]

@@ -42,7 +42,7 @@ def check_interface(subject: Subject) -> tuple[bool, str]:
             False,
             f"init returns a {type(state).__name__}, expected {sampler.state_type.__name__}, the state_type",
         )
-    target.exact = target.estimates = 0
+    target.counts.update(exact=0, estimates=0)
     for _ in range(steps):
         before = {name: value.clone() for name, value in state._asdict().items()}
         new, info = sampler.step(target, state, streams)
@@ -55,7 +55,7 @@ def check_interface(subject: Subject) -> tuple[bool, str]:
                 return False, f"{name} is {_what(value)}, expected a tensor with the {chains} chains first"
         if state.theta.shape != theta.shape or state.theta.dtype != theta.dtype:
             return False, f"theta is {_what(state.theta)} after a step, expected {_what(theta)}"
-    counted = (target.exact / steps, target.estimates / steps)
+    counted = [count / steps for count in target.counts.values()]
     declared = sampler.gradients(target)
     words = f"{counted[0]:g} exact gradients and {counted[1]:g} estimates a step, {declared[0]:g} and {declared[1]:g} declared"
     if not math.isclose(sum(counted), sum(declared), rel_tol=0.25):
@@ -154,6 +154,7 @@ class _Step:
 
     def __init__(self, subject: Subject, law: Any) -> None:
         self.law, self.scale, self.subject = law, GENTLE * subject.scale(law), subject
+        self._states: dict[int, Any] = {}
         try:
             self.sampler = subject.sampler.frictionless()
         except NotImplementedError as reason:
@@ -169,8 +170,12 @@ class _Step:
 
     def __call__(self, theta: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
         target, streams = self._target(len(theta)), Given(momentum)
-        state = self.sampler.init(target, theta, streams)._replace(momentum=momentum)
-        new, _ = self.sampler.step(target, state, streams)
+        if (
+            len(theta) not in self._states
+        ):  # kept, since a start may tune what a step leaves alone, such as a mass
+            self._states[len(theta)] = self.sampler.init(target, theta, streams)
+        state = self._states[len(theta)]._replace(theta=theta, momentum=momentum)
+        new, _ = self.sampler.step(target, self.sampler.reevaluate(target, state, streams), streams)
         return new.theta, new.momentum
 
     def _target(self, chains: int) -> Known:

@@ -66,9 +66,9 @@ def check_sampler(
 
     The last seven run 1000 chains, half at T = ¼ and half at T = ½, from independent draws of the law, and compare positions in
     [0, 1] that are uniform under it: means, spreads and correlations over the steps, and Kolmogorov–Smirnov tests of the last
-    states. A sampler that must be exact has them as they ought to be. Of one with an error, the error at half the step size has
-    to be at most 0.62 of that at the full one. Each law is stretched so that the sampler's own steps suit it: to an acceptance of
-    about 0.75, or to steps of 0.4 standard deviations. Half the step size is a law of twice the length.
+    states. A sampler that must be exact has them as they ought to be. Of one with an error, the largest at half the step size has
+    to be at most 0.62 of the largest at the full one. Each law is stretched so that the sampler's own steps suit it: to an
+    acceptance of about 0.75, or to steps of 0.4 standard deviations. Half the step size is a law of twice the length.
 
     All comparisons together have a false-alarm rate below 1e-6. A property that a sampler cannot have is reported as not
     applicable, with the reason. Takes some ten seconds.

@@ -1,8 +1,28 @@
 """Samplers: one algorithm a file."""
 
+from .amagold import AMAGOLD
 from .base import Sampler
 from .ggmc import GGMC
 from .hmc import HMC
+from .langevin import BAOAB, OBABO
+from .layerwise import Layerwise
+from .psgld import PSGLD
+from .schedules import Cyclical
+from .sghmc import SGHMC
 from .sgld import SGLD
+from .sgnht import SGNHT
 
-__all__ = ["GGMC", "HMC", "SGLD", "Sampler"]
+__all__ = [
+    "AMAGOLD",
+    "BAOAB",
+    "GGMC",
+    "HMC",
+    "OBABO",
+    "PSGLD",
+    "SGHMC",
+    "SGLD",
+    "SGNHT",
+    "Cyclical",
+    "Layerwise",
+    "Sampler",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,15 @@ class DualAveraging(NamedTuple):
         return DualAveraging(
             log_step, share * log_step + (1 - share) * self.log_average, error, steps, self.centre
         )
+
+
+def adapt_step_size(
+    state: Any, acceptance: Float[Tensor, " chains"], target: float, iteration: int, num_warmup: int
+) -> Any:
+    """A state whose `step_size` follows dual averaging, kept in its field `averaging` [chains, 5]; the averaged h at the end."""
+    averaging = DualAveraging(*state.averaging.unbind(1)).update(acceptance, target)
+    log_step = averaging.log_average if iteration == num_warmup - 1 else averaging.log_step
+    return state._replace(step_size=log_step.exp(), averaging=torch.stack(averaging, dim=1))
 
 
 class Moments(NamedTuple):

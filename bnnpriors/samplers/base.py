@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from ..counts import as_integer
 from ..posterior import Target
 from ..streams import Streams
 
@@ -103,6 +104,22 @@ def positive(owner: object, **values: float) -> None:
             raise ValueError(f"{type(owner).__name__}: {name} {value} given, expected a positive number")
 
 
+def fractions(owner: object, **values: float) -> None:
+    """Raise ValueError unless every value is a number from 0 to 1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{type(owner).__name__}: {name} {value} given, expected a number in [0, 1]")
+
+
+def whole(owner: object, **values: Any) -> None:
+    """Make every value an int, whatever integer it is. Raises ValueError unless it is one from 1."""
+    for name, value in values.items():
+        number = as_integer(value)
+        if number is None or number < 1:
+            raise ValueError(f"{type(owner).__name__}: {name} {value!r} given, expected an integer from 1")
+        object.__setattr__(owner, name, number)
+
+
 def metropolis(
     energy_error: Float64[Tensor, " chains"], temperature: Float[Tensor, " chains"], streams: Streams
 ) -> tuple[Tensor, Tensor]:
@@ -110,6 +127,23 @@ def metropolis(
     log_ratio = -energy_error / temperature.double()
     probability = torch.exp(log_ratio.clamp(max=0.0)).nan_to_num(nan=0.0)
     return probability, streams.uniform() < probability
+
+
+def settle(
+    old: Any, new: Any, energy_error: Float64[Tensor, " chains"], temperature: Tensor, streams: Streams
+) -> tuple[Any, dict[str, Tensor]]:
+    """The new state where the Metropolis test says yes, the old one with its momentum negated elsewhere; and figures."""
+    probability, accept = metropolis(energy_error, temperature, streams)
+    rejected = old._replace(momentum=-old.momentum)
+    kept = type(new)(*(choose(accept, *pair) for pair in zip(new, rejected, strict=True)))
+    info = {
+        "acceptance": probability,
+        "accepted": accept,
+        "divergent": ~(energy_error / temperature.double() < 1000),
+        "energy_error": energy_error,
+        "step_size": old.step_size,
+    }
+    return kept, info
 
 
 def choose(accept: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..counts import as_integer
 from ..posterior import Target
 from ..streams import Streams
-from .adaptation import DualAveraging
-from .base import Sampler, choose, metropolis, positive
+from .adaptation import DualAveraging, adapt_step_size
+from .base import Sampler, fractions, positive, settle
 
 
 class GGMCState(NamedTuple):
@@ -29,7 +29,7 @@ class GGMCState(NamedTuple):
 
 
 def refresh(momentum: Tensor, noise: Tensor, decay: float, temperature: Tensor) -> Tensor:
-    """The two O's between steps as one: m ← a m + √((1 − a²) T) ε."""
+    """Friction and its exact noise: m ← a m + √((1 − a²) T) ε."""
     return torch.addcmul(decay * momentum, noise, ((1 - decay**2) * temperature).sqrt())
 
 
@@ -63,8 +63,7 @@ class GGMC(Sampler):
 
     def __post_init__(self) -> None:
         positive(self, step_size=self.step_size)
-        if not 0 <= self.momentum_decay <= 1:
-            raise ValueError(f"GGMC: momentum_decay {self.momentum_decay} given, expected a number in [0, 1]")
+        fractions(self, momentum_decay=self.momentum_decay)
         steps_per_test = as_integer(self.steps_per_test)
         if self.steps_per_test is not None and (steps_per_test is None or steps_per_test < 1):
             raise ValueError(
@@ -120,32 +119,13 @@ class GGMC(Sampler):
     ) -> tuple[GGMCState, dict[str, Tensor]]:
         ends = (new.gradient.double() ** 2 - old.gradient.double() ** 2).sum(1)
         error = new.potential - old.potential + old.step_size.double() ** 2 / 8 * ends - 0.5 * work
-        probability, accept = metropolis(error, target.temperature, streams)
-        kept = new._replace(
-            theta=choose(accept, new.theta, old.theta),
-            momentum=choose(accept, new.momentum, -old.momentum),
-            potential=choose(accept, new.potential, old.potential),
-            gradient=choose(accept, new.gradient, old.gradient),
-        )
-        divergent = ~(error / target.temperature.double() < 1000)
-        info = {
-            "acceptance": probability,
-            "accepted": accept,
-            "divergent": divergent,
-            "energy_error": error,
-            "step_size": old.step_size,
-        }
-        return kept, info
+        return settle(old, new, error, target.temperature, streams)
 
     def adapt(self, state: GGMCState, info: dict[str, Tensor], iteration: int, num_warmup: int) -> GGMCState:
         """Dual averaging of h, between tests only: a step size that changed inside a trajectory would not be reversible."""
         if self.target_acceptance is None:
             return state
-        averaging = DualAveraging(*state.averaging.unbind(1)).update(
-            info["acceptance"], self.target_acceptance
-        )
-        log_step = averaging.log_average if iteration == num_warmup - 1 else averaging.log_step
-        return state._replace(step_size=log_step.exp(), averaging=torch.stack(averaging, dim=1))
+        return adapt_step_size(state, info["acceptance"], self.target_acceptance, iteration, num_warmup)
 
     def gradients(self, target: Target) -> tuple[float, float]:
         """L − 1 estimates and one exact gradient, or one estimate without a test."""

@@ -19,19 +19,15 @@ class SGLDState(NamedTuple):
 
     theta: Tensor
     gradient: Tensor
+    step_size: Tensor
 
 
 def sgld_update(
-    theta: Tensor, gradient: Tensor, noise: Tensor, step_size: float, temperature: Tensor | float
+    theta: Tensor, gradient: Tensor, noise: Tensor, step_size: Tensor, temperature: Tensor
 ) -> Tensor:
     """θ − (h²/2) ĝ + h √T ε (Welling & Teh 2011, eq. 4, with ε_t = h²)."""
-    scale = step_size * (temperature.sqrt() if isinstance(temperature, Tensor) else temperature**0.5)
-    noisy = (
-        torch.addcmul(theta, noise, scale)
-        if isinstance(scale, Tensor)
-        else torch.add(theta, noise, alpha=scale)
-    )
-    return noisy.add_(gradient, alpha=-0.5 * step_size**2)
+    noisy = torch.addcmul(theta, noise, step_size * temperature.sqrt())
+    return noisy.addcmul_(gradient, step_size**2, value=-0.5)
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,15 @@ class SGLD(Sampler):
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> SGLDState:
         """Evaluate the first gradient estimate."""
-        return SGLDState(theta, target.gradient_estimate(theta, streams))
+        step_size = torch.full_like(target.temperature, self.step_size)
+        return SGLDState(theta, target.gradient_estimate(theta, streams), step_size)
 
     def step(self, target: Target, state: SGLDState, streams: Streams) -> tuple[SGLDState, dict[str, Tensor]]:
         """One update, and the gradient estimate at the new place."""
         noise = streams.normal(target.dim)
-        theta = sgld_update(state.theta, state.gradient, noise, self.step_size, target.temperature[:, None])
-        return SGLDState(theta, target.gradient_estimate(theta, streams)), {}
+        h, temperature = state.step_size[:, None], target.temperature[:, None]
+        theta = sgld_update(state.theta, state.gradient, noise, h, temperature)
+        return state._replace(theta=theta, gradient=target.gradient_estimate(theta, streams)), {}
 
     def harmonic_variance(self, stiffness: float) -> float | None:
         """(1/k)/(1 − h²k/4)."""

@@ -210,5 +210,5 @@ FAULTS: dict[str, list[Sampler]] = {
     "banana": [WithoutFlip(**TESTED), StalePotential(0.1, 3), HalfTheNoise()],
     "minibatches": [WithoutRescaling(), WithoutRescalingGGMC()],
     "order of minibatches": [FixedOrder(**TESTED)],
-    "Geweke": [HalfTheNoise(), WithoutFlip(**TESTED), AlwaysAccepts()],
+    "Geweke": [HalfTheNoise(), AlwaysAccepts()],
 }

@@ -17,13 +17,12 @@ def normals(*shape, seed=1):
 
 
 def test_update_by_hand():
-    """θ − (h²/2)ĝ + h√T ε, for a temperature a chain and for one number."""
+    """θ − (h²/2)ĝ + h√T ε, with a step size and a temperature a chain."""
     theta, gradient, noise = normals(3, 2, seed=0), normals(3, 2, seed=1), normals(3, 2, seed=2)
     temperature = torch.tensor([[0.5], [1.0], [2.0]], dtype=torch.float64)
-    expected = theta - 0.5 * 0.3**2 * gradient + 0.3 * temperature.sqrt() * noise
-    torch.testing.assert_close(sgld_update(theta, gradient, noise, 0.3, temperature), expected)
-    one = theta - 0.5 * 0.3**2 * gradient + 0.3 * 2**0.5 * noise
-    torch.testing.assert_close(sgld_update(theta, gradient, noise, 0.3, 2.0), one)
+    step = torch.tensor([[0.3], [0.1], [0.2]], dtype=torch.float64)
+    expected = theta - 0.5 * step**2 * gradient + step * temperature.sqrt() * noise
+    torch.testing.assert_close(sgld_update(theta, gradient, noise, step, temperature), expected)
 
 
 @pytest.mark.parametrize(("step", "stiffness"), [(0.5, 1.0), (1.0, 1.0), (0.7, 3.0)])

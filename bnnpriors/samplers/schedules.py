@@ -1,0 +1,101 @@
+"""Cyclical schedules of the step size, with any sampler."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..posterior import Target
+from ..streams import Streams
+from .base import fractions, whole
+from .wrapper import Wrapper
+
+
+@dataclass(frozen=True)
+class Cyclical(Wrapper):
+    """A cosine schedule that begins again every `cycle_length` steps: C = ½ (1 + cos(π r)), r = (step mod length)/length.
+
+    Large steps at the start of a cycle leave a mode, small ones at its end sample it. C multiplies the learning rate
+    lr = h² N in Zhang et al. (1902.03932, eq. 1), so h is multiplied by √C; in Wenzel et al. (2002.02405) C multiplies h. A
+    step of a sampler with a Metropolis test is a whole trajectory, so h changes between tests alone and the test stays exact.
+
+    In the exploration phase, where r < `exploration`, T = 0: no noise, and a Metropolis test accepts what lowers U. With `ramp`
+    the temperature grows in the first cycle, T r, as in Wenzel et al. Draws of these phases are no draws of the posterior: the
+    figure `sampling` of each draw is False there. `bp.sample(..., thin=cycle_length)`, with a warm-up of whole cycles, keeps
+    the last step of each cycle; `thin=cycle_length // k` keeps k a cycle, of which those with `sampling` are to be used.
+
+    Args:
+        sampler: any whose state has a `step_size` [chains]: all of `bp.samplers`.
+        cycle_length: steps of the sampler in a cycle; warm-up counts.
+        multiplies: what C multiplies, "learning_rate" or "step_size".
+        exploration: share of each cycle at T = 0, in [0, 1].
+        ramp: whether T grows from 0 in the first cycle.
+    """
+
+    cycle_length: int = 1000
+    multiplies: str = "learning_rate"
+    exploration: float = 0.0
+    ramp: bool = False
+
+    own_fields: ClassVar[tuple[str, ...]] = ("iteration",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole(self, cycle_length=self.cycle_length)
+        fractions(self, exploration=self.exploration)
+        if self.multiplies not in ("learning_rate", "step_size"):
+            raise ValueError(
+                f"Cyclical: multiplies {self.multiplies!r} given, expected 'learning_rate' or 'step_size'"
+            )
+        if "step_size" not in self.sampler.state_type._fields:
+            raise ValueError(
+                f"Cyclical: the state of {type(self.sampler).__name__} has no step_size [chains] to multiply; keep the step size "
+                "there, as the samplers of bnnpriors do"
+            )
+
+    def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:
+        """The other's start, at the beginning of a cycle."""
+        inner = self.sampler.init(target, theta, streams)
+        return self.joined(inner, iteration=torch.zeros(len(theta), dtype=torch.int64, device=theta.device))
+
+    def step(self, target: Target, state: Any, streams: Streams) -> tuple[Any, dict[str, Tensor]]:
+        """A step of the other with the step size, and at the temperature, of this place in the cycle."""
+        share = (state.iteration % self.cycle_length).to(state.step_size) / self.cycle_length
+        factor = 0.5 * (1 + torch.cos(math.pi * share))
+        if self.multiplies == "learning_rate":
+            factor = factor.sqrt()
+        heat, sampling = self._heat(state.iteration, share)
+        here = self.inner(state)._replace(step_size=state.step_size * factor)
+        new, info = self.sampler.step(_heated(target, heat), here, streams)
+        new = new._replace(step_size=state.step_size)
+        return self.joined(new, iteration=state.iteration + 1), info | {"sampling": sampling}
+
+    def adapt(self, state: Any, info: dict[str, Tensor], iteration: int, num_warmup: int) -> Any:
+        """The other's, of the step size that C multiplies."""
+        inner = self.sampler.adapt(self.inner(state), info, iteration, num_warmup)
+        return self.joined(inner, iteration=state.iteration)
+
+    def reevaluate(self, target: Target, state: Any, streams: Streams) -> Any:
+        """The other's."""
+        inner = self.sampler.reevaluate(target, self.inner(state), streams)
+        return self.joined(inner, iteration=state.iteration)
+
+    def _heat(self, iteration: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """What multiplies T, and whether that is 1 for good."""
+        first = (iteration < self.cycle_length) & self.ramp
+        sampling = (share >= self.exploration) & ~first
+        heat = torch.where(first, share, torch.ones_like(share))
+        return torch.where(share >= self.exploration, heat, torch.zeros_like(heat)), sampling
+
+
+def _heated(target: Target, factor: Tensor) -> Target:
+    """The same potential at another temperature."""
+    new = copy.copy(target)
+    new.temperature = target.temperature * factor
+    return new

@@ -1,0 +1,129 @@
+"""Cyclical schedules: what is multiplied where in a cycle, temperatures of its phases, and any sampler inside."""
+
+import math
+
+import pytest
+import torch
+
+from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, PSGLD, SGHMC, SGLD, SGNHT, Cyclical, Sampler
+
+from ..conjugate import regression, sample
+from .targets import Pooled, of_potential, target_of
+
+INSIDE = (
+    AMAGOLD(),
+    BAOAB(),
+    GGMC(),
+    GGMC(steps_per_test=2),
+    HMC(num_steps=2),
+    PSGLD(),
+    SGHMC(),
+    SGLD(),
+    SGNHT(),
+)
+
+
+def start(chains, dim=1):
+    return torch.randn(chains, dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("multiplies", ["learning_rate", "step_size"])
+def test_steps_are_those_of_the_other_with_another_step_size(multiplies):
+    """C = ½(1 + cos(π r)) multiplies h, or h²N: then √C multiplies h."""
+    target = target_of(of_potential(lambda x: 0.5 * x**2), 5)
+    sampler = Cyclical(SGLD(step_size=0.4), cycle_length=4, multiplies=multiplies)
+    streams, same = Pooled(0, 5), Pooled(0, 5)
+    state, theta = sampler.init(target, start(5), streams), start(5)
+    for index in range(10):
+        state, info = sampler.step(target, state, streams)
+        factor = 0.5 * (1 + math.cos(math.pi * (index % 4) / 4))
+        h = 0.4 * (factor if multiplies == "step_size" else factor**0.5)
+        theta = theta - h**2 / 2 * theta + h * same.normal(1)
+        torch.testing.assert_close(state.theta, theta)
+        assert info["sampling"].all()
+    assert (state.iteration == 10).all()
+    torch.testing.assert_close(state.step_size, torch.full((5,), 0.4, dtype=torch.float64))
+
+
+def test_exploration_has_no_noise_and_a_ramp_heats_the_first_cycle():
+    """Cycles of 4: r = 0, ¼, ½, ¾. T = 0 where r < ½; in the first cycle T r elsewhere; `sampling` after it where T is whole."""
+    target = target_of(of_potential(lambda x: 0.0 * x, temperature=2.0), 2000)
+    sampler = Cyclical(
+        SGLD(step_size=1.0), cycle_length=4, multiplies="step_size", exploration=0.5, ramp=True
+    )
+    streams = Pooled(0, 2000)
+    state = sampler.init(target, start(2000), streams)
+    for index in range(8):
+        before = state.theta
+        state, info = sampler.step(target, state, streams)
+        share = (index % 4) / 4
+        h = 0.5 * (1 + math.cos(math.pi * share))
+        heat = 0.0 if share < 0.5 else share if index < 4 else 1.0
+        moved = float(((state.theta - before) ** 2).mean())
+        assert moved == pytest.approx(2.0 * heat * h**2, rel=0.2)  # 5.2 standard errors are 0.17
+        assert bool(info["sampling"].all()) == (index in (6, 7))
+
+
+@pytest.mark.parametrize("inner", INSIDE, ids=str)
+def test_any_sampler_explores_and_samples(inner):
+    """Without noise every sampler goes down; the state and figures are the other's and one's own; the draws resume."""
+    posterior, *_ = regression()
+    sampler = Cyclical(inner, cycle_length=5, exploration=0.4)
+    draws = sample(posterior, sampler, num_samples=6, num_warmup=10, num_chains=2)
+    assert draws.stats["sampling"].shape == (2, 6)
+    assert draws.stats["sampling"][0].tolist() == [0, 0, 1, 1, 1, 0]
+    assert draws.theta.isfinite().all()
+    assert sampler.state_type._fields == (*inner.state_type._fields, "iteration")
+    assert (sampler.exact_gradients, sampler.reversible) == (inner.exact_gradients, inner.reversible)
+    target = posterior.target(2)
+    assert sampler.gradients(target) == inner.gradients(target)
+
+
+def test_a_metropolis_test_at_no_temperature_accepts_what_goes_down():
+    target = target_of(of_potential(lambda x: 0.5 * x**2), 50)
+    sampler = Cyclical(GGMC(step_size=0.3, steps_per_test=2), cycle_length=100, exploration=1.0)
+    streams = Pooled(0, 50)
+    state = sampler.init(target, 3 * start(50), streams)
+    for _ in range(60):
+        before = state.potential
+        state, _ = sampler.step(target, state, streams)
+        assert (state.potential <= before + 0.5 * 3.0**2).all()
+    assert float(state.potential.mean()) < 1e-2
+
+
+def test_one_draw_a_cycle(tmp_path):
+    """`thin=cycle_length` keeps the last step of each cycle, and a stopped run goes on at its place in the cycle."""
+    posterior, *_ = regression(batch_size=5)
+    sampler = Cyclical(SGHMC(step_size=0.05), cycle_length=7, exploration=0.5)
+    options = {"num_warmup": 7, "thin": 7, "num_chains": 2}
+    whole = sample(posterior, sampler, num_samples=6, **options)
+    assert whole.stats["sampling"].all()
+    sample(posterior, sampler, num_samples=3, store=tmp_path / "a", **options)
+    joined = sample(posterior, sampler, num_samples=6, store=tmp_path / "a", resume=True, **options)
+    assert torch.equal(whole.theta, joined.theta)
+
+
+def test_warm_up_tunes_the_step_size_that_is_multiplied():
+    posterior, *_ = regression()
+    sampler = Cyclical(GGMC(step_size=1e-3, steps_per_test=3, target_acceptance=0.8), cycle_length=10)
+    draws = sample(posterior, sampler, num_samples=20, num_warmup=200, num_chains=2)
+    assert float(draws.stats["step_size"].max()) > 0.05
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+def test_what_is_refused():
+    with pytest.raises(
+        TypeError, match=r"expected a sampler with its settings, such as Cyclical\(bp\.samplers"
+    ):
+        Cyclical(SGLD)
+    with pytest.raises(ValueError, match="a Cyclical inside another"):
+        Cyclical(Cyclical(SGLD()))
+    with pytest.raises(ValueError, match="cycle_length 0 given"):
+        Cyclical(SGLD(), cycle_length=0)
+    with pytest.raises(ValueError, match="exploration"):
+        Cyclical(SGLD(), exploration=1.5)
+    with pytest.raises(ValueError, match="'learning_rate' or 'step_size'"):
+        Cyclical(SGLD(), multiplies="h")
+    walk = type("Walk", (Sampler,), {"state_type": type("State", (), {"_fields": ("theta",)})})
+    with pytest.raises(ValueError, match="the state of Walk has no step_size"):
+        Cyclical(walk())
