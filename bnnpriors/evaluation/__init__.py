@@ -6,6 +6,7 @@ made it.
 
 from .chains import Convergence, convergence
 from .diagnostics import Diagnostics, summary
+from .gaussian import GaussianPredictive
 from .metrics import evaluate
 from .predictive import Predictive
 from .prior_predictive import PriorPredictive, inputs_between
@@ -15,6 +16,7 @@ from .temperatures import kinetic_temperature_interval
 __all__ = [
     "Convergence",
     "Diagnostics",
+    "GaussianPredictive",
     "Predictive",
     "PriorPredictive",
     "SamplePredictive",
