@@ -35,19 +35,18 @@ def _activation(
         raise Unsupported(
             "its input is not Gaussian: no Linear or convolution lies between it and the nonlinearity before; put one there"
         )
-    check_inplace(node, inplace)
+    check_inplace(tracer, node, inplace)
     tracer.add(node, Activation(name, (source,), function))
 
 
-def check_inplace(node: fx.Node, inplace: bool) -> None:
-    """An in-place operation changes what later operations on the same tensor see."""
-    changed = node.args[0]
-    assert isinstance(changed, fx.Node)
+def check_inplace(tracer: Tracer, node: fx.Node, inplace: bool) -> None:
+    """An in-place operation changes what later operations on the same tensor, or a view of it, see."""
     order = {other: position for position, other in enumerate(node.graph.nodes)}
-    if inplace and any(order[user] > order[node] for user in changed.users):
-        raise Unsupported(
-            "it works in place on a tensor that is used again later; use inplace=False, and + instead of +="
-        )
+    for changed in tracer.views(node.args[0]) if inplace else ():
+        if any(order[user] > order[node] for user in changed.users):
+            raise Unsupported(
+                "it works in place on a tensor that is used again later; use inplace=False, and + instead of +="
+            )
 
 
 def _module(make: Callable[[Any], phi.Nonlinearity]) -> Builder:

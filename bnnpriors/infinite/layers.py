@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ class LayerPriors:
                 f"infinite.kernel: {name} shares the joint prior {site.prior!r}, expected independent weights; give each "
                 "parameter a prior of its own"
             )
-        for attribute, hyper in site.prior.hyperpriors().items():
+        for attribute, hyper in _hyperpriors(site.prior):
             if hyper.extent not in INDEPENDENT or hyper.shared_as or isinstance(site.prior, CorrelatedNormal):
                 raise ValueError(
                     f"infinite.kernel: {name}: {attribute} has the prior {hyper!r}, which many weights share: the network of "
@@ -114,6 +115,13 @@ class LayerPriors:
         mean = float(taps[0].mean())
         is_even = torch.allclose(taps[0], taps[0].mean(), rtol=1e-12)
         return (None if is_even else Taps(scales=taps[0].sqrt())), mean
+
+
+def _hyperpriors(prior: Prior) -> Iterator[tuple[str, Prior]]:
+    """The hyperpriors at every depth, by the names of their latents."""
+    for attribute, hyper in prior.hyperpriors().items():
+        yield attribute, hyper
+        yield from ((f"{attribute}.{inner}", above) for inner, above in _hyperpriors(hyper))
 
 
 def _correlated(name: str, site: Site) -> tuple[Taps, float]:

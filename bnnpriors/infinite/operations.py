@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from . import activations
 from .activations import Builder, Unsupported
-from .program import Convolution, Dense, Flatten, Linear, Scale, Sum, Window
+from .program import Convolution, Dense, Flatten, PositionMap, Scale, Sum, Window
 
 if TYPE_CHECKING:
     from .trace import Tracer
@@ -80,12 +80,12 @@ def _mean(tracer: Tracer, node: fx.Node, name: str, module: Any) -> None:
         )
     pool = F.adaptive_avg_pool1d if count == 1 else F.adaptive_avg_pool2d
     apply = partial(pool, output_size=1)
-    tracer.add(node, Linear(name, (tracer.source(node),), apply, count, flattens=not keep))
+    tracer.add(node, PositionMap(name, (tracer.source(node),), apply, count, flattens=not keep))
 
 
 def _pool(axes: int) -> Builder:
     def build(tracer: Tracer, node: fx.Node, name: str, module: nn.Module) -> None:
-        tracer.add(node, Linear(name, (tracer.source(node),), module.forward, axes))
+        tracer.add(node, PositionMap(name, (tracer.source(node),), module.forward, axes))
 
     return build
 
@@ -95,14 +95,16 @@ def _pool_function(function: Callable[..., Tensor], axes: int) -> Builder:
         given, named = node.args[1:], dict(node.kwargs)
         if any(isinstance(part, fx.Node) for part in node.all_input_nodes[1:]):
             raise Unsupported("its arguments depend on a tensor; use nn.AvgPool2d or nn.AdaptiveAvgPool2d")
-        tracer.add(node, Linear(name, (tracer.source(node),), lambda x: function(x, *given, **named), axes))
+        tracer.add(
+            node, PositionMap(name, (tracer.source(node),), lambda x: function(x, *given, **named), axes)
+        )
 
     return build
 
 
 def _pad(axes: int) -> Builder:
     def build(tracer: Tracer, node: fx.Node, name: str, module: nn.Module) -> None:
-        tracer.add(node, Linear(name, (tracer.source(node),), module.forward, axes, is_local=True))
+        tracer.add(node, PositionMap(name, (tracer.source(node),), module.forward, axes, is_local=True))
 
     return build
 
@@ -120,7 +122,7 @@ def _sum(tracer: Tracer, node: fx.Node, name: str, module: Any, *, inplace: bool
         raise Unsupported(
             "a skip from the inputs has as many channels as they, whatever the width; put a layer before it"
         )
-    activations.check_inplace(node, inplace)
+    activations.check_inplace(tracer, node, inplace)
     tracer.add(node, Sum(name, (one, other)))
 
 
@@ -193,6 +195,8 @@ REPLACEMENTS = {
     "Hardtanh": "use Tanh or torch.erf",
     "view": "use torch.flatten(x, 1)",
     "reshape": "use torch.flatten(x, 1)",
+    "size": "use torch.flatten(x, 1) in place of x.view(x.size(0), -1)",
+    "getattr": "use torch.flatten(x, 1) in place of x.view(x.shape[0], -1)",
     "linear": "use the module nn.Linear",
     "conv1d": "use the module nn.Conv1d",
     "conv2d": "use the module nn.Conv2d",

@@ -11,8 +11,8 @@ from .program import (
     Convolution,
     Dense,
     Flatten,
-    Linear,
     Node,
+    PositionMap,
     Positions,
     Program,
     Sum,
@@ -98,7 +98,7 @@ def _wants_full(program: Program, node: Node, is_full: bool) -> bool:
     """Whether the value of `node` needs all pairs of positions of its source."""
     if isinstance(node, Dense):
         return False
-    if isinstance(node, Linear):
+    if isinstance(node, PositionMap):
         return is_full or not node.is_local
     if isinstance(node, Convolution):
         taps = program.layers[node.layer].taps
@@ -139,7 +139,7 @@ def _shapes(program: Program, shape: tuple[int, ...]) -> list[Positions]:
             if (after and not is_flat) or width * math.prod(after) != node.features[0]:
                 _refuse(node, shape, f"{node.features[0]} features (after Flatten)", width, after, is_flat)
             after, width, is_flat = (), node.features[1], False
-        elif isinstance(node, Linear):
+        elif isinstance(node, PositionMap):
             if is_flat or len(after) != node.axes:
                 _refuse(node, shape, f"{node.axes} axes of positions", width, after, is_flat)
             after = tuple(node.apply(torch.zeros(1, 1, *after)).shape[2:])

@@ -133,7 +133,7 @@ class Activation(Node):
 
 
 @dataclass(frozen=True)
-class Linear(Node):
+class PositionMap(Node):
     """A linear map of positions that is the same for all channels, such as average pooling: V ← A V Aᵀ.
 
     Attributes:

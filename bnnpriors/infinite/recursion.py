@@ -13,7 +13,7 @@ from torch import Tensor
 from .linear_maps import both_sides, correlated_sum, diagonal, one_side, window_sum
 from .maps import Maps
 from .plan import Plan
-from .program import Activation, Convolution, Dense, Input, Linear, Node, Scale, Sum
+from .program import Activation, Convolution, Dense, Input, Node, PositionMap, Scale, Sum
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,17 @@ class Recursion:
         return value.reshape(*value.shape[: len(result)], *(positions * (2 if full else 1)))
 
     def _source(self, number: int, node: Node, values: dict[int, Tensor], which: int = 0) -> Tensor:
-        """A source's value, cut to equal positions where the node needs no more."""
+        """A source's value for equal positions or for all pairs, as the node needs it."""
         source = node.sources[which]
-        value = values[source]
-        if self.plan.is_full[source] and not self._reads_full(number, node):
-            return diagonal(value, self.plan.positions[source])
-        return value
+        value, positions = values[source], self.plan.positions[source]
+        if self.plan.is_full[source] == self._reads_full(number, node):
+            return value
+        if self.plan.is_full[source]:
+            return diagonal(value, positions)
+        return value.reshape(*value.shape, *positions)  # one position: all pairs are that one
 
     def _reads_full(self, number: int, node: Node) -> bool:
-        if isinstance(node, Linear):
+        if isinstance(node, PositionMap):
             return self.plan.is_full[number] or not node.is_local
         if isinstance(node, Convolution):
             return self.plan.is_full[number] or self._is_correlated(node)
@@ -133,8 +135,8 @@ class Recursion:
             axes = len(self.plan.positions[node.sources[0]])
             mean = value.flatten(value.ndim - axes).mean(-1) if axes else value
             return _affine(mean, layer.weight_variance, layer.bias_variance if with_bias else None)
-        if isinstance(node, Linear):
-            if self.plan.is_full[node.sources[0]] and self._reads_full(number, node):
+        if isinstance(node, PositionMap):
+            if self._reads_full(number, node):
                 return self._pooled(number, node, value)
             return one_side(node.apply, value, len(self.plan.positions[node.sources[0]]))
         if isinstance(node, Scale):
@@ -143,7 +145,7 @@ class Recursion:
             return value + self._source(number, node, values, 1)
         return value
 
-    def _pooled(self, number: int, node: Linear, value: Tensor) -> Tensor:
+    def _pooled(self, number: int, node: PositionMap, value: Tensor) -> Tensor:
         full = both_sides(node.apply, value, self.plan.positions[node.sources[0]])
         after = self.plan.positions[number]
         return full if self.plan.is_full[number] else diagonal(full, after)
@@ -151,7 +153,6 @@ class Recursion:
     def _convolution(self, number: int, node: Convolution, value: Tensor, with_bias: bool) -> Tensor:
         layer = self.layers[node.layer]
         taps = self.plan.program.layers[node.layer].taps
-        source = node.sources[0]
         is_full, window = self.plan.is_full[number], node.window
         bias = layer.bias_variance if with_bias else None
         if taps is None:
@@ -161,10 +162,12 @@ class Recursion:
         shape = (layer.weight_variance * taps.shape(window.size, lengthscale).to(layer.weight_variance)).to(
             value
         )
-        if not taps.is_correlated or not self.plan.is_full[source]:
+        if not taps.is_correlated:
             total = window_sum(value, window, shape.diagonal(), is_full=is_full)
         else:
-            total = correlated_sum(value, window, shape, self.plan.positions[source], is_full=is_full)
+            total = correlated_sum(
+                value, window, shape, self.plan.positions[node.sources[0]], is_full=is_full
+            )
         return total if bias is None else total + bias.to(total)
 
     def _variances(
@@ -203,7 +206,7 @@ class Recursion:
             return
         terms = [found.means[source] for source in node.sources if source in found.means]
         mean = sum(terms[1:], terms[0])
-        if isinstance(node, Linear):
+        if isinstance(node, PositionMap):
             mean = one_side(node.apply, mean, len(self.plan.positions[node.sources[0]]))
         found.means[number] = mean * node.factor if isinstance(node, Scale) else mean
 

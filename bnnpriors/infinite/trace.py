@@ -11,7 +11,7 @@ from ..module import BayesianModule
 from .activations import Unsupported
 from .layers import LayerPriors
 from .operations import BUILDERS, FUNCTIONS, METHODS, REPLACEMENTS
-from .program import Convolution, Dense, Input, Node, Program
+from .program import Activation, Convolution, Dense, Flatten, Input, Node, Program, Scale
 
 
 def trace(model: BayesianModule, *, mean_terms: bool = True) -> Program:
@@ -44,6 +44,7 @@ class Tracer:
         self._gaussian: list[bool] = []
 
     def program(self) -> Program:
+        """The program of the whole graph."""
         for node in self._graph.nodes:
             if node.op == "placeholder":
                 self._input(node)
@@ -105,11 +106,7 @@ class Tracer:
         self._sources.append(frozenset({number}) if fresh else inherited)
         self._gaussian.append(
             isinstance(new, (Convolution, Dense))
-            or (
-                bool(new.sources)
-                and not hasattr(new, "function")
-                and all(self._gaussian[i] for i in new.sources)
-            )
+            or (not isinstance(new, (Input, Activation)) and all(self._gaussian[i] for i in new.sources))
         )
         self.nodes.append(new)
         self._numbers[node] = number
@@ -120,6 +117,15 @@ class Tracer:
         if not isinstance(argument, fx.Node) or argument not in self._numbers:
             raise Unsupported("its arguments are not those of a layer; use the layer of torch.nn instead")
         return self._numbers[argument]
+
+    def views(self, node: Any) -> list[fx.Node]:
+        """A node of the graph, and those before it whose tensor it is a view of."""
+        found = [node]
+        while True:
+            made = self.nodes[self._numbers[found[-1]]]
+            if not (isinstance(made, Flatten) or (isinstance(made, Scale) and made.factor == 1)):
+                return found
+            found.append(found[-1].args[0])
 
     def is_gaussian(self, number: int) -> bool:
         """Whether a node's channels are Gaussian."""

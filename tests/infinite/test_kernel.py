@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 import bnnpriors as bp
 from bnnpriors import infinite
+from bnnpriors.infinite.plan import lay_out
+from bnnpriors.infinite.trace import trace
 
 from .networks import NETWORKS, inputs, model
 
@@ -23,7 +25,10 @@ def test_laws(name: str) -> None:
     whole = kernel.gram(x)
     assert torch.equal(whole, whole.T)
     assert float(torch.linalg.eigvalsh(whole).min()) > -1e-12 * float(whole.diagonal().max())
-    torch.testing.assert_close(kernel.gram(x, memory=ONE_PAIR), whole, rtol=1e-12, atol=1e-13)
+    nine_pairs = 9 * 8 * lay_out(kernel.program, NETWORKS[name][1]).peak
+    for memory in (ONE_PAIR, nine_pairs):
+        torch.testing.assert_close(kernel.gram(x, memory=memory), whole, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(kernel.matrix(x, memory=memory).detach(), whole, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(kernel.gram(x[:3], x[2:]), whole[:3, 2:], rtol=1e-7, atol=0)
     assert torch.equal(kernel.variance(x).detach(), whole.diagonal())
     torch.testing.assert_close(whole[5], whole[2], rtol=1e-7, atol=0)
@@ -97,11 +102,24 @@ def test_fully_correlated_weights_are_mean_pooling() -> None:
     torch.testing.assert_close(readout.gram(x), pooled.gram(x), rtol=1e-7, atol=0)
 
 
+def test_padding_makes_many_positions_of_one() -> None:
+    """Each output sees the one position through a tap of its own: K_qq' = δ_qq' σ² K, and its mean over 9 positions is σ² K/9."""
+    net = nn.Sequential(
+        nn.Conv2d(2, 1, 3, bias=False),
+        nn.Conv2d(1, 1, 3, padding=2, bias=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(1, 1, bias=False),
+    )
+    x = torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = 0.5**2 / 9 * 0.3**2 * 0.5**2 * x.flatten(1) @ x.flatten(1).T
+    for prior in (P.Normal(0.0, 0.3), P.CorrelatedNormal(0.3, torch.eye(9, dtype=torch.float64))):
+        kernel = infinite.kernel(bp.attach(net, {"1.weight": prior, "*": P.Normal(0.0, 0.5)}))
+        torch.testing.assert_close(kernel.gram(x), expected, rtol=1e-7, atol=0)
+
+
 def test_positions_are_kept_apart_only_where_they_have_to_be() -> None:
     """The diagonal shortcut: no pooling and no correlated weights, no covariance between different positions."""
-    from bnnpriors.infinite.plan import lay_out
-    from bnnpriors.infinite.trace import trace
-
     assert not any(lay_out(trace(model("strided")), (2, 5, 4)).is_full)
     plan = lay_out(trace(model("pooled")), (2, 4, 3))
     assert any(plan.is_full)
@@ -197,6 +215,8 @@ def test_inputs_that_no_kernel_takes(as_a_user_meets_it: None) -> None:
     kernel, x = infinite.kernel(model("strided")), inputs("strided", 2)
     with pytest.raises(TypeError, match="uint8"):
         kernel.gram(x.to(torch.uint8))
+    with pytest.raises(ValueError, match="memory 0"):
+        kernel.gram(x, memory=0)
     with pytest.raises(ValueError, match="NaN"):
         kernel.gram(x / 0)
     with pytest.raises(ValueError, match=r"flat rows.*input_shape"):

@@ -82,6 +82,7 @@ class Undescribed(P.Prior):
         (P.Normal(0.1, 1.0), "a mean other than zero"),
         (P.Normal(0.0, P.HalfCauchy(1.0)), "scale has the prior .*mixture of Gaussian processes"),
         (P.Normal(0.0, P.HalfNormal(1.0).per("output")), "many weights share"),
+        (P.Normal(0.0, P.HalfNormal(P.HalfNormal(1.0)).per("weight")), "scale.scale has the prior"),
         (P.CorrelatedNormal(0.1, "rbf", P.HalfNormal(1.0)), "lengthscale has the prior"),
         (P.Normal(0.0, torch.linspace(1, 2, 5)[None, :, None, None]), "differ between channels"),
         (P.CorrelatedNormal(torch.linspace(1, 2, 5)[None, :, None, None]), "differs between filters"),

@@ -118,6 +118,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Function(lambda s, x: s.out(torch.relu(torch.tanh(s.one(x))))),
         "its input is not Gaussian",
     ),
+    "in place on a view": (lambda: _InPlace(nn.Identity()), "works in place"),
+    "size": (lambda: Function(lambda s, x: s.out(s.one(x).view(x.size(0), -1))), r"\(size\).*torch.flatten"),
     "in place": (lambda: _InPlace(), "works in place"),
     "view": (lambda: Function(lambda s, x: s.out(s.one(x).view(-1, 3))), r"\(view\).*use torch.flatten"),
     "branch": (lambda: Function(lambda s, x: s.out(x) if x.sum() > 0 else x), "cannot be traced"),
@@ -147,9 +149,9 @@ def _add(h: Tensor) -> Tensor:
 
 
 class _InPlace(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, between: nn.Module | None = None) -> None:
         super().__init__()
-        self.one, self.relu = nn.Linear(3, 3), nn.ReLU(inplace=True)
+        self.one, self.relu = nn.Linear(3, 3), nn.Sequential(*filter(None, [between]), nn.ReLU(inplace=True))
         self.two, self.out = nn.Linear(3, 3), nn.Linear(3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
