@@ -1,6 +1,6 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, likelihoods, models, priors, samplers
+from . import checks, datasets, infinite, likelihoods, models, priors, samplers
 from .cost import estimate
 from .draws import Draws
 from .evaluation import compare, evaluate
@@ -28,6 +28,7 @@ __all__ = [
     "datasets",
     "estimate",
     "evaluate",
+    "infinite",
     "likelihoods",
     "models",
     "prior_predictive",

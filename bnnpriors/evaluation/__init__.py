@@ -7,6 +7,7 @@ made it.
 from .chains import Convergence, convergence
 from .compare import Comparison, compare
 from .diagnostics import Diagnostics, summary
+from .gaussian import GaussianPredictive
 from .metrics import evaluate
 from .predictive import Predictive
 from .prior_predictive import PriorPredictive, inputs_between
@@ -17,6 +18,7 @@ __all__ = [
     "Comparison",
     "Convergence",
     "Diagnostics",
+    "GaussianPredictive",
     "Predictive",
     "PriorPredictive",
     "SamplePredictive",

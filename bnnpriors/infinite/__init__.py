@@ -1,0 +1,53 @@
+"""The infinitely wide limit of the same module with the same priors: its Gaussian process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..module import BayesianModule
+from .layers import ApproximateKernelWarning
+from .regression import GPRegression
+from .trace import trace
+
+if TYPE_CHECKING:
+    from .nngp import InfiniteWidthKernel
+
+
+def kernel(
+    model: BayesianModule, *, input_shape: tuple[int, ...] | None = None, mean_terms: bool = True
+) -> InfiniteWidthKernel:
+    """The kernel of the Gaussian process that a network with priors becomes as its hidden layers grow infinitely wide.
+
+    The module is traced into a layer program: Linear, Conv1d, Conv2d (strides, paddings, dilation), ReLU, LeakyReLU, GELU, Tanh,
+    SiLU, Sigmoid, Softplus, Mish, torch.erf and torch.sin, average pooling, zero padding, Flatten, Identity, sums of branches and
+    products with numbers. A layer needs independent weights of finite variance and mean zero, or `CorrelatedNormal` filters; its
+    variance is all that is left of its prior. The widths of the module itself play no part.
+
+    The limit is exact where the first layer's weights and all biases are Gaussian; weights of the other layers may have any prior
+    with a finite variance, by the central limit theorem. Otherwise an `ApproximateKernelWarning` says where.
+
+    Args:
+        model: from `bp.attach(net, priors)`.
+        input_shape: the shape of one input, such as (1, 28, 28): needed where it is called with flat rows, as by GPyTorch.
+        mean_terms: `False` adds kernels where branches are summed, and nothing more: it leaves out E[a]E[b'] + E[b]E[a'] of terms
+            a + b that both have a mean, and lets a skip start at the inputs. The published Residual CNN GP (1808.05587) does so;
+            it is then the kernel of no network.
+
+    Raises:
+        TypeError: `model` has no priors. ValueError: a layer, a prior or a module that has no such limit, or no known one; the
+            message names it and what to use.
+    """
+    from .nngp import InfiniteWidthKernel
+
+    return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "InfiniteWidthKernel":  # GPyTorch takes a while to import
+        from .nngp import InfiniteWidthKernel
+
+        return InfiniteWidthKernel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel"]

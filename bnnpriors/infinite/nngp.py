@@ -1,0 +1,242 @@
+"""The kernel of the infinitely wide network, as a GPyTorch kernel."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .blocks import kernel_matrix, own_maps
+from .plan import lay_out
+from .program import Convolution, PositionMap, Program
+from .recursion import LayerValues, Recursion
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+    from gpytorch.constraints import Positive
+    from gpytorch.kernels import Kernel
+
+MEMORY = 2**26
+"""Bytes for one block of pairs, unless told otherwise: blocks that stay near the caches are faster than large ones."""
+
+
+class InfiniteWidthKernel(Kernel):
+    """The covariance of the outputs of a network whose hidden layers are infinitely wide; made by `bp.infinite.kernel`.
+
+    Its hyperparameters are positive and learnt on a logarithmic scale: `weight_variance` [layers], σ_w² (the variance of a weight
+    times the fan-in); `bias_variance` [layers with a bias], σ_b²; `lengthscale_of_taps` [layers with a correlated prior that has
+    one], in taps. `layer_names`, `bias_names` and `tap_names` say which is which.
+
+    Args:
+        program: the layer program.
+        input_shape: the shape of one input, for calls with flat rows.
+    """
+
+    has_lengthscale = False
+
+    def __init__(self, program: Program, input_shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.program = program
+        self.input_shape = input_shape
+        layers = program.layers
+        self._biased = [i for i, layer in enumerate(layers) if layer.bias_variance > 0]
+        self._scaled = [i for i, layer in enumerate(layers) if layer.taps and layer.taps.has_lengthscale]
+        self._register("weight_variance", [layer.weight_variance for layer in layers])
+        self._register("bias_variance", [layers[i].bias_variance for i in self._biased])
+        self._register("lengthscale_of_taps", [layers[i].taps.lengthscale for i in self._scaled])  # type: ignore[union-attr]
+        if input_shape is not None:
+            lay_out(program, tuple(input_shape))
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers, in the order of `weight_variance`."""
+        return [layer.name for layer in self.program.layers]
+
+    @property
+    def bias_names(self) -> list[str]:
+        """The layers with a bias, in the order of `bias_variance`."""
+        return [self.layer_names[i] for i in self._biased]
+
+    @property
+    def tap_names(self) -> list[str]:
+        """The layers with correlated taps, in the order of `lengthscale_of_taps`."""
+        return [self.layer_names[i] for i in self._scaled]
+
+    @property
+    def weight_variance(self) -> Float[Tensor, " layers"]:
+        """σ_w² of each layer."""
+        return self._value("weight_variance")
+
+    @property
+    def bias_variance(self) -> Float[Tensor, " biased"]:
+        """σ_b² of each layer with a bias."""
+        return self._value("bias_variance")
+
+    @property
+    def lengthscale_of_taps(self) -> Float[Tensor, " correlated"]:
+        """ℓ of each layer with correlated taps."""
+        return self._value("lengthscale_of_taps")
+
+    def set(self, **values: Tensor | float) -> InfiniteWidthKernel:
+        """Set hyperparameters by name, such as `set(lengthscale_of_taps=2.0)`; one number is for all layers.
+
+        Raises:
+            ValueError: an unknown name, a shape that does not fit, or a value that is not positive.
+        """
+        known = ("weight_variance", "bias_variance", "lengthscale_of_taps")
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"set: {name!r} given, expected one of {', '.join(known)}")
+            parameter = getattr(self, f"raw_{name}")
+            given = torch.as_tensor(value).to(parameter)
+            if given.ndim and given.shape != parameter.shape:
+                raise ValueError(
+                    f"set: {name} of shape {tuple(given.shape)} given, expected {tuple(parameter.shape)}"
+                )
+            if not bool(((given > 0) & given.isfinite()).all()):
+                raise ValueError(f"set: {name} {value} given, expected positive numbers")
+            with torch.no_grad():
+                parameter.copy_(given.log().expand_as(parameter))
+        return self
+
+    @torch.no_grad()
+    def gram(
+        self,
+        x1: Float[Tensor, "n *shape"],
+        x2: Float[Tensor, "m *shape"] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        memory: int = MEMORY,
+    ) -> Float[Tensor, "n m"]:
+        """K(x1, x2), without gradients; the symmetric K(x1, x1) if there is no x2.
+
+        Args:
+            x1, x2: inputs as the module takes them, [n, channels, *positions] or [n, features]; or flat rows if the kernel knows
+                `input_shape`.
+            dtype, device: of the computation and the result; those of x1 if not given.
+            memory: bytes for one block of pairs.
+
+        Raises:
+            TypeError: inputs that are not float32 or float64. ValueError: inputs of a shape that the network does not take, or
+                that hold NaN or infinities.
+        """
+        return self.matrix(*self._moved(x1, x2, dtype, device), memory=memory)
+
+    @torch.no_grad()
+    def ntk(
+        self,
+        x1: Float[Tensor, "n *shape"],
+        x2: Float[Tensor, "m *shape"] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        memory: int = MEMORY,
+    ) -> Float[Tensor, "n m"]:
+        """Θ(x1, x2), the neural tangent kernel in the NTK parametrisation; arguments and errors as for `gram`."""
+        x1, x2 = self._moved(x1, x2, dtype, device)
+        x1, x2 = self._inputs(x1), None if x2 is None else self._inputs(x2)
+        tangent = kernel_matrix(self._recursion(x1, ntk=True), x1, x2, memory)[1]
+        assert tangent is not None
+        return tangent
+
+    def matrix(
+        self,
+        x1: Float[Tensor, "n *shape"],
+        x2: Float[Tensor, "m *shape"] | None = None,
+        *,
+        memory: int = MEMORY,
+    ) -> Float[Tensor, "n m"]:
+        """K(x1, x2) as `gram`, with gradients in the hyperparameters and the inputs."""
+        x1, x2 = self._inputs(x1), None if x2 is None else self._inputs(x2)
+        if x2 is not None and (x1.shape[1:], x1.dtype) != (x2.shape[1:], x2.dtype):
+            raise ValueError(
+                f"inputs {tuple(x1.shape)} of {x1.dtype} and {tuple(x2.shape)} of {x2.dtype} given, expected one shape and dtype"
+            )
+        return kernel_matrix(self._recursion(x1), x1, x2, memory)[0]
+
+    def variance(self, x: Float[Tensor, "n *shape"], *, memory: int = MEMORY) -> Float[Tensor, " n"]:
+        """K(x, x) of each input alone, with gradients: the diagonal of `matrix(x)`."""
+        x = self._inputs(x)
+        return own_maps(self._recursion(x), x, memory).nngp if len(x) else x.new_empty(0)
+
+    def forward(
+        self, x1: Tensor, x2: Tensor, diag: bool = False, last_dim_is_batch: bool = False, **params: object
+    ) -> Tensor:
+        """What GPyTorch calls, with flat rows [..., n, features]."""
+        if last_dim_is_batch:
+            raise NotImplementedError(
+                "last_dim_is_batch: this kernel does not split over features; leave it out"
+            )
+        if x1.ndim > 2 or x2.ndim > 2:
+            lead = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+            pairs = zip(*(x.expand(*lead, *x.shape[-2:]).flatten(0, -3) for x in (x1, x2)), strict=True)
+            parts = torch.stack([self.forward(a, b, diag) for a, b in pairs])
+            return parts.reshape(*lead, *parts.shape[1:])
+        is_same = x1 is x2 or (x1.shape == x2.shape and torch.equal(x1, x2))
+        if diag and is_same:
+            return self.variance(x1)
+        if diag:
+            return torch.cat([self.matrix(a[None], b[None])[0] for a, b in zip(x1, x2, strict=True)])
+        return self.matrix(x1, None if is_same else x2)
+
+    def _register(self, name: str, values: list[float]) -> None:
+        raw = f"raw_{name}"
+        self.register_parameter(raw, nn.Parameter(torch.tensor(values, dtype=torch.float64).log()))
+        self.register_constraint(raw, Positive(transform=torch.exp, inv_transform=torch.log))
+
+    def _value(self, name: str) -> Tensor:
+        return getattr(self, f"raw_{name}_constraint").transform(getattr(self, f"raw_{name}"))
+
+    def _recursion(self, x: Tensor, *, ntk: bool = False) -> Recursion:
+        weights, biases, lengths = (
+            value.to(x.device)
+            for value in (self.weight_variance, self.bias_variance, self.lengthscale_of_taps)
+        )
+        zero = weights.new_zeros(())
+        layers = [
+            LayerValues(
+                weights[i],
+                biases[self._biased.index(i)] if i in self._biased else zero,
+                lengths[self._scaled.index(i)] if i in self._scaled else None,
+            )
+            for i in range(len(self.program.layers))
+        ]
+        return Recursion(lay_out(self.program, tuple(x.shape[1:])), layers, ntk=ntk)
+
+    def _moved(
+        self, x1: Tensor, x2: Tensor | None, dtype: torch.dtype | None, device: torch.device | str | None
+    ) -> tuple[Tensor, Tensor | None]:
+        _check_dtype(x1 if dtype is None else x1.new_empty(0, dtype=dtype))
+        dtype, device = dtype or x1.dtype, device or x1.device
+        return x1.to(device, dtype), None if x2 is None else x2.to(device, dtype)
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        _check_dtype(x)
+        if not bool(x.isfinite().all()):
+            raise ValueError("inputs hold NaN or infinite values: remove those rows")
+        if self.input_shape is not None and x.ndim == 2:
+            if x.shape[1] != math.prod(self.input_shape):
+                raise ValueError(
+                    f"inputs {tuple(x.shape)}: expected rows of {math.prod(self.input_shape)} numbers, as input_shape "
+                    f"{tuple(self.input_shape)} says"
+                )
+            x = x.reshape(-1, *self.input_shape)
+        if x.ndim == 2 and any(isinstance(node, (Convolution, PositionMap)) for node in self.program.nodes):
+            raise ValueError(
+                f"inputs {tuple(x.shape)} are flat rows, and the network works on positions; give [n, channels, *positions], or "
+                "tell the kernel: bp.infinite.kernel(model, input_shape=(1, 28, 28))"
+            )
+        if x.ndim < 2:
+            raise ValueError(f"inputs {tuple(x.shape)}: expected [n, features] or [n, channels, *positions]")
+        return x
+
+
+def _check_dtype(x: Tensor) -> None:
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"inputs of {x.dtype} given, expected float32 or float64; use x.float() or x.double()"
+        )
