@@ -8,6 +8,7 @@ from .chains import Convergence, convergence
 from .compare import Comparison, compare
 from .diagnostics import Diagnostics, summary
 from .gaussian import GaussianPredictive
+from .kernel_comparison import KernelComparison
 from .metrics import evaluate
 from .predictive import Predictive
 from .prior_predictive import PriorPredictive, inputs_between
@@ -19,6 +20,7 @@ __all__ = [
     "Convergence",
     "Diagnostics",
     "GaussianPredictive",
+    "KernelComparison",
     "Predictive",
     "PriorPredictive",
     "SamplePredictive",

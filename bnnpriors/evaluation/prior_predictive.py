@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -16,6 +16,10 @@ from ..likelihoods import Categorical
 from ..module import BayesianModule
 from ..priors import Improper
 from .activations import Layer, layers_of, quantile_of, recorded
+from .kernel_comparison import KernelComparison, against_kernel
+
+if TYPE_CHECKING:
+    from ..infinite import InfiniteWidthKernel
 
 FACTOR = 100.0
 """A median growth of the mean square above this, or below its inverse, is called exploding or vanishing."""
@@ -99,6 +103,17 @@ class PriorPredictive:
     @property
     def _output(self) -> Layer:
         return [layer for layer in self.layers if layer.has_weights][-1]
+
+    def against(self, kernel: InfiniteWidthKernel) -> KernelComparison:
+        """These draws against `bp.infinite.kernel(model)`: is the network near its infinitely wide limit?
+
+        Second moments exist where the prior's variances do. Outputs of one draw count as functions of their own, which they are
+        in the limit; in a narrow network they depend on each other.
+
+        Raises:
+            ValueError: draws that are NaN or infinite, or inputs that the kernel does not take.
+        """
+        return against_kernel(kernel, self.x, self.outputs)
 
     def growth_quantile(self, level: float) -> float:
         """The quantile of `growth` over draws at this level, from 0 to 1; an overflow counts as infinite."""
