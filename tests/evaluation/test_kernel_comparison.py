@@ -18,8 +18,8 @@ def network(width: int, gain: float = math.sqrt(2)) -> bp.BayesianModule:
 
 
 def test_a_wide_network_is_its_limit() -> None:
-    """1,000 draws of two outputs differ by about what Monte Carlo alone gives (0.7 to 1.2 times in three seeds); from the kernel of
-    weights with 1.5 times the variance they differ by 16 times that."""
+    """1,000 draws of two outputs differ by about what Monte Carlo alone gives (0.7 to 1.2 times in three seeds); from the kernel
+    of weights with 1.5 times the variance they differ by 16 times that."""
     model = network(400)
     draws = bp.prior_predictive(model, X, num_draws=1000)
     found = draws.against(bp.infinite.kernel(model))
