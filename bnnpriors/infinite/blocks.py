@@ -29,11 +29,11 @@ def kernel_matrix(
     gradient is wanted, each block is computed again on the way back instead of being kept.
 
     Args:
-        memory: bytes for the values of one block of pairs, not counting the matrices and the maps.
+        memory: bytes for the values of one block of pairs, about; not counting the matrices and the maps.
     """
     is_own = x2 is None
     if memory < 1:
-        raise ValueError(f"memory {memory} given, expected bytes for one block of pairs, such as 2**26")
+        raise ValueError(f"memory {memory} given, expected bytes for one block of pairs, such as 2**24")
     if not len(x1) or (x2 is not None and not len(x2)):
         empty = x1.new_empty(len(x1), len(x1 if x2 is None else x2))
         return empty, empty if recursion.ntk else None

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from gpytorch.constraints import Positive
     from gpytorch.kernels import Kernel
 
-MEMORY = 2**26
+MEMORY = 2**24
 """Bytes for one block of pairs, unless told otherwise: blocks that stay near the caches are faster than large ones."""
 
 
@@ -118,7 +118,7 @@ class InfiniteWidthKernel(Kernel):
             x1, x2: inputs as the module takes them, [n, channels, *positions] or [n, features]; or flat rows if the kernel knows
                 `input_shape`.
             dtype, device: of the computation and the result; those of x1 if not given.
-            memory: bytes for one block of pairs.
+            memory: bytes for one block of pairs, about.
 
         Raises:
             TypeError: inputs that are not float32 or float64. ValueError: inputs of a shape that the network does not take, or

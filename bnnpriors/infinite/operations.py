@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -90,13 +91,27 @@ def _pool(axes: int) -> Builder:
     return build
 
 
+@dataclass(frozen=True)
+class _Applied:
+    """A function of a tensor with its other arguments, which can be pickled."""
+
+    function: Callable[..., Tensor]
+    given: tuple[Any, ...]
+    named: dict[str, Any]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.given, **self.named)
+
+
 def _pool_function(function: Callable[..., Tensor], axes: int) -> Builder:
     def build(tracer: Tracer, node: fx.Node, name: str, module: Any) -> None:
-        given, named = node.args[1:], dict(node.kwargs)
         if any(isinstance(part, fx.Node) for part in node.all_input_nodes[1:]):
             raise Unsupported("its arguments depend on a tensor; use nn.AvgPool2d or nn.AdaptiveAvgPool2d")
         tracer.add(
-            node, PositionMap(name, (tracer.source(node),), lambda x: function(x, *given, **named), axes)
+            node,
+            PositionMap(
+                name, (tracer.source(node),), _Applied(function, node.args[1:], dict(node.kwargs)), axes
+            ),
         )
 
     return build

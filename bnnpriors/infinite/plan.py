@@ -51,13 +51,16 @@ class Plan:
             own = self.size(number)
             if isinstance(node, Convolution):
                 own += math.prod(self.positions[node.sources[0]]) * self._gathered(number, node)
-            most = max(most, alive + 5 * max([own, *(self.size(i) for i in node.sources)]))
+            most = max(most, alive + 8 * max([own, *(self.size(i) for i in node.sources)]))
         return most
 
     def _gathered(self, number: int, node: Convolution) -> int:
+        """Temporaries of a convolution for one pair and one input position."""
         taps = self.program.layers[node.layer].taps
-        if taps is None or not taps.is_correlated or self.is_full[number]:
+        if taps is None or not taps.is_correlated:
             return 1
+        if self.is_full[number]:
+            return math.prod(self.positions[node.sources[0]])
         return math.prod(node.window.size) ** 2
 
 

@@ -1,5 +1,8 @@
 """The laws of every kernel, its exact limits, its gradients, and GPyTorch's view of it."""
 
+import copy
+import pickle
+
 import gpytorch
 import pytest
 import torch
@@ -185,6 +188,33 @@ def test_hyperparameters_have_names_and_can_be_set() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             kernel.set(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_copies_and_states(name: str) -> None:
+    """A pickled copy and a deep copy are the same; a state that is loaded brings the hyperparameters."""
+    kernel, x = infinite.kernel(model(name)), inputs(name, 2)
+    other = infinite.kernel(model(name))
+    kernel.set(weight_variance=1.7)
+    expected = kernel.gram(x)
+    for copied in (pickle.loads(pickle.dumps(kernel)), copy.deepcopy(kernel)):
+        assert torch.equal(copied.gram(x), expected)
+    assert not torch.allclose(other.gram(x), expected)
+    other.load_state_dict(kernel.state_dict())
+    assert torch.equal(other.gram(x), expected)
+
+
+def test_one_pixel_is_the_arc_cosine_kernel() -> None:
+    """√2 ReLU of one pixel with two channels: (1/π)[√(vv'−c²) + (π−θ)c], c = mean of x x', here .6090 for v = v' = 1, c = .5."""
+    net = nn.Sequential(nn.Conv2d(2, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(1, 1, bias=False))
+    priors = {"0.weight": P.Normal(0.0, P.fan_in()), "3.weight": P.Normal(0.0, P.fan_in(2**0.5))}
+    x = torch.tensor([[1.0, 1.0], [0.5 + 0.75**0.5, 0.5 - 0.75**0.5]], dtype=torch.float64)[..., None, None]
+    gram = infinite.kernel(bp.attach(net, priors)).gram(x)
+    assert float(gram[0, 1]) == pytest.approx(
+        (0.75**0.5 + (torch.pi - torch.pi / 3) * 0.5) / torch.pi, rel=1e-14
+    )
+    assert float(gram[0, 1]) == pytest.approx(0.6090, abs=5e-5)
+    assert gram.diagonal().tolist() == pytest.approx([1.0, 1.0], rel=1e-14)
 
 
 def test_gpytorch_takes_it_as_a_kernel() -> None:
