@@ -79,7 +79,11 @@ class Subject:
     def run(
         self, law: Law, scale: float, *, batch_size: int | None = None, num_warmup: int = NUM_WARMUP
     ) -> Run:
-        """From independent draws of the law through warm-up to averages over every other step, the first quarter left out."""
+        """From independent draws of the law through warm-up to averages over every other step, the first quarter left out.
+
+        Raises:
+            FloatingPointError: a chain that leaves the finite numbers.
+        """
         sampler, generator = self.sampler, self.generator(law.dim)
         target, streams = Known(law, CHAINS, scale, batch_size), Pooled(self.seed, CHAINS)
         theta = target.start(generator)
@@ -99,7 +103,7 @@ class Subject:
                 sums, count = sums + _functions(last), count + 1
                 acceptance += float(info["acceptance"].mean()) if "acceptance" in info else math.nan
         if not bool(z.isfinite().all()):
-            raise ValueError(f"chains left the finite numbers within {num_warmup + steps} steps")
+            raise FloatingPointError(f"chains left the finite numbers within {num_warmup + steps} steps")
         ends = zip(first.T, last.T, strict=True)
         persistence = min(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in ends)
         return Run(_names(law), sums / count, last, persistence, acceptance / count, steps)

@@ -6,6 +6,7 @@ from .ggmc import GGMC
 from .hmc import HMC
 from .langevin import BAOAB, OBABO
 from .layerwise import Layerwise
+from .map import MAP
 from .psgld import PSGLD
 from .schedules import Cyclical
 from .sghmc import SGHMC
@@ -17,6 +18,7 @@ __all__ = [
     "BAOAB",
     "GGMC",
     "HMC",
+    "MAP",
     "OBABO",
     "PSGLD",
     "SGHMC",
