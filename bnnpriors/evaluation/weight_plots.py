@@ -63,8 +63,9 @@ def marginals(layer: LayerFit) -> Figure | None:
 
 
 def correlations(layer: LayerFit) -> Figure | None:
-    """A convolution: correlation of its taps, with the centre tap, and against distance with the fitted kernels. A linear
-    layer: correlations between rows and between columns of the first network. None for other layers.
+    """A convolution: correlation of its taps, with the centre tap, and against distance with the fitted kernels, dashed that of a
+    recommended multivariate t. A linear layer: correlations between rows and between columns of the first network. None for
+    other layers.
     """
     if layer.spatial is not None:
         return _taps(layer, layer.spatial)
@@ -74,6 +75,7 @@ def correlations(layer: LayerFit) -> Figure | None:
 
 
 def _taps(layer: LayerFit, spatial: Spatial) -> Figure:
+    from ..priors.empirical.multivariate_t import STUDENT_KERNELS
     from ..priors.empirical.spatial import correlation_matrix, tap_distances
 
     size = layer.kernel_size
@@ -92,15 +94,27 @@ def _taps(layer: LayerFit, spatial: Spatial) -> Figure:
     distance, values = tap_distances(size)[apart], spatial.correlation[apart]
     axes.plot(distance, values, ".", color=_GREY, ms=5, alpha=0.7, label="pairs of taps")
     line_size = (200,)
+    step = float(distance.max()) / (line_size[0] - 1)
+
+    def draw(kernel: str, lengthscale: float, **style: Any) -> None:
+        curve = correlation_matrix(kernel, lengthscale / step, line_size)[0]
+        axes.plot(np.arange(line_size[0]) * step, curve, lw=1.4, **style)
+
     for colour, (name, fitted) in zip(COLOURS, spatial.kernels.items(), strict=False):
-        step = float(distance.max()) / (line_size[0] - 1)
-        curve = correlation_matrix(name, fitted.lengthscale.value / step, line_size)[0]
-        axes.plot(
-            np.arange(line_size[0]) * step,
-            curve,
+        draw(
+            name,
+            fitted.lengthscale.value,
             color=colour,
-            lw=1.4,
             label=_kernel_title(name, fitted.lengthscale.value),
+        )
+    if (kernel := STUDENT_KERNELS.get(layer.recommended)) is not None:
+        lengthscale = layer.candidates[layer.recommended].parameters["lengthscale"]
+        draw(
+            kernel,
+            lengthscale,
+            color="black",
+            ls="--",
+            label=f"{_kernel_title(kernel, lengthscale)} (multivariate t)",
         )
     axes.axhline(0, color=_GREY, lw=0.8)
     axes.set(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 import bnnpriors as bp
 from bnnpriors.evaluation import weight_plots
@@ -51,6 +52,21 @@ def test_the_taps_are_drawn_with_their_kernels(fitted):
     )
     labels = [line.get_label() for line in figure.axes[2].lines]
     assert sum(label.startswith(("matern", "rbf")) for label in labels) == 4
+
+
+def test_the_kernel_of_a_recommended_multivariate_t_is_drawn_dashed():
+    law = bp.priors.CorrelatedStudentT(3.0, 0.2, "matern12", 1.0)
+    w = law.sample((32, 16, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    layer = bp.priors.fit({"w": w}).layers["w"]
+    assert layer.recommended == "matern12_t"
+    best = layer.candidates["matern12_t"]
+    (dashed,) = (
+        line
+        for line in weight_plots.correlations(layer).axes[2].lines
+        if str(line.get_label()).endswith("(multivariate t)")
+    )
+    distance, correlation = dashed.get_data()
+    np.testing.assert_allclose(correlation, np.exp(-distance / best.parameters["lengthscale"]), rtol=1e-6)
 
 
 def test_pictures_are_written_for_layers_that_have_something_to_show(fitted, tmp_path: Path):

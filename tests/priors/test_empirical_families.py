@@ -13,7 +13,6 @@ from jaxtyping import Float64
 
 from bnnpriors.priors.empirical.families import (
     FAMILIES,
-    MAX_DF,
     degrees_of_freedom,
     fit_family,
     frozen,
@@ -22,6 +21,7 @@ from bnnpriors.priors.empirical.families import (
 )
 from bnnpriors.priors.empirical.layer import compare
 from bnnpriors.priors.empirical.recommend import ALARM, choose
+from bnnpriors.priors.empirical.student import MAX_DF
 
 TRUE: dict[str, Any] = {
     "Normal": scipy.stats.norm(scale=0.3),

@@ -29,13 +29,13 @@ def fit(
     For each parameter, over the pooled networks: standard deviation and gain, excess kurtosis, Student's degrees of freedom with
     a profile-likelihood interval, Hill's tail index; the log likelihood per held-out weight of Normal, Laplace, Logistic, Cauchy,
     StudentT and GeneralizedNormal under maximum-likelihood parameters; for convolutions the covariance of the taps, whether it is
-    there, and CorrelatedNormal with each kernel; for linear layers the correlations of rows and of columns against shuffled
-    weights. Weights are held out by whole networks where there are several (in at most five groups), otherwise by a random fifth
-    at a time.
+    there, and CorrelatedNormal and CorrelatedStudentT with each kernel; for linear layers the correlations of rows and of columns
+    against shuffled weights. Weights are held out by whole networks where there are several (in at most five groups), otherwise
+    by a random fifth at a time.
 
     Recommended is Normal, until a likelihood ratio on held-out weights dismisses it (false-alarm rate below 1e-6 a layer, at any
-    number of weights); then the best family with a scale alone; and, dismissing that one likewise, the best with a shape or
-    lengthscale too.
+    number of weights); then the best family with a scale alone; dismissing that one likewise, the best with a shape or
+    lengthscale too; and dismissing that one, CorrelatedStudentT, which has both.
 
     Intervals and false-alarm rates take weights (filters, for a convolution) as independent. Those of one trained network are
     not quite so; several networks are the better witness.

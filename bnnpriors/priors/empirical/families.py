@@ -15,12 +15,20 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import optimize, special, stats
 
+from .search import minimum, newton
+from .student import (
+    MAX_DF,
+    MIN_DF,
+    best_inverse_df,
+    fit_student,
+    student_constant,
+    student_profile,
+    student_scale,
+)
+
 Weights = Float64[np.ndarray, " weights"]
 Parameters = dict[str, float]
 
-MAX_DF = 1000.0
-"""Degrees of freedom above this are called Gaussian: the density differs from the normal one by less than 0.1 % up to 1 s.d."""
-MIN_DF = 0.05
 BETA_LIMITS = (0.2, 20.0)
 
 
@@ -71,15 +79,15 @@ def degrees_of_freedom(w: Weights, *, level: float = 0.95) -> Interval:
     q = 0 is the Gaussian: where it lies inside the interval, `high` is infinite. `level` is exact for independent weights only.
     """
     squares = (w / _rms(w)) ** 2
-    best, top = _best_inverse_df(squares)
+    best, top = best_inverse_df(squares)
     limit = 0.5 * stats.chi2.ppf(level, 1)
 
     def excess(log_q: float) -> float:
-        return top - _student_profile(squares, math.exp(log_q)) - limit
+        return top - student_profile(squares, math.exp(log_q)) - limit
 
     first, middle, last = math.log(1 / MAX_DF), math.log(max(best, 1 / MAX_DF)), math.log(1 / MIN_DF)
     high = math.inf
-    if top - _student_profile(squares, 0.0) > limit and excess(first) > 0:
+    if top - student_profile(squares, 0.0) > limit and excess(first) > 0:
         high = math.exp(-optimize.brentq(excess, first, middle, xtol=1e-4))
     low = MIN_DF
     if excess(middle) > 0:  # so far from heavy tails that even MAX_DF lies outside
@@ -119,15 +127,13 @@ def _laplace(w: Weights) -> Parameters:
 
 
 def _student(w: Weights) -> Parameters:
-    unit = _rms(w)
-    squares = (w / unit) ** 2
-    inverse = max(_best_inverse_df(squares)[0], 1 / MAX_DF)
-    return {"scale": unit * _student_scale(squares, inverse), "df": 1 / inverse}
+    scale, df, _ = fit_student(w * w)
+    return {"scale": scale, "df": df}
 
 
 def _cauchy(w: Weights) -> Parameters:
     unit = _rms(w)
-    return {"scale": unit * _student_scale((w / unit) ** 2, 1.0)}
+    return {"scale": unit * student_scale((w / unit) ** 2, 1.0)}
 
 
 def _generalized_normal(w: Weights) -> Parameters:
@@ -142,7 +148,7 @@ def _generalized_normal(w: Weights) -> Parameters:
         beta = math.exp(log_beta)
         return math.log(scale(beta)) + 1 / beta + math.lgamma(1 / beta) - log_beta
 
-    beta = math.exp(_minimum(loss, *map(math.log, BETA_LIMITS)))
+    beta = math.exp(minimum(loss, *map(math.log, BETA_LIMITS)))
     return {"scale": unit * scale(beta), "beta": beta}
 
 
@@ -157,66 +163,11 @@ def _logistic(w: Weights) -> Parameters:
         slope = z * (tanh + 0.5 * z * (1 - tanh * tanh))
         return float((z * tanh).mean() - 1) / float(slope.mean())
 
-    return {"scale": unit * _newton(step, math.log(math.sqrt(3) / math.pi))}
-
-
-def _student_scale(squares: Weights, inverse_df: float) -> float:
-    """The scale that maximises the likelihood at ν = 1/q: the root of Σ (1+q) z²/(1+q z²) = n, z = w/s."""
-
-    def step(log_s: float) -> float:
-        z2 = squares * math.exp(-2 * log_s)
-        share = z2 / (1 + inverse_df * z2)
-        slope = 2 * (1 + inverse_df) * float((share / (1 + inverse_df * z2)).mean())
-        return ((1 + inverse_df) * float(share.mean()) - 1) / max(slope, 1e-12)
-
-    return _newton(step, -0.5 * math.log1p(inverse_df))
-
-
-def _newton(step: Callable[[float], float], start: float) -> float:
-    """exp of the root in log s; steps are kept below 1, and the scale above e^−30 of the root mean square (many exact zeros)."""
-    log_s = start
-    for _ in range(100):
-        change = min(max(step(log_s), -1.0), 1.0)
-        log_s = max(log_s + change, -30.0)
-        if abs(change) < 1e-10:
-            break
-    return math.exp(log_s)
-
-
-def _student_profile(squares: Weights, inverse_df: float) -> float:
-    """ℓ(q): the log likelihood at ν = 1/q, maximised over the scale; q = 0 is the Gaussian."""
-    scale = _student_scale(squares, inverse_df)
-    z2 = squares / (scale * scale)
-    kernel = np.log1p(inverse_df * z2).sum() / inverse_df if inverse_df > 0 else z2.sum()
-    constant = _student_constant(1 / inverse_df) if inverse_df > 0 else -0.5 * math.log(2 * math.pi)
-    return float(squares.size * (constant - math.log(scale)) - 0.5 * (1 + inverse_df) * kernel)
-
-
-def _student_constant(df: float) -> float:
-    if df > 1e4:  # the difference of the two log gammas loses its digits
-        return -0.5 * math.log(2 * math.pi) - 0.25 / df
-    return math.lgamma(0.5 * (df + 1)) - math.lgamma(0.5 * df) - 0.5 * math.log(math.pi * df)
-
-
-def _best_inverse_df(squares: Weights) -> tuple[float, float]:
-    """q̂ and ℓ(q̂)."""
-    log_q = _minimum(
-        lambda value: -_student_profile(squares, math.exp(value)), math.log(1 / MAX_DF), math.log(1 / MIN_DF)
-    )
-    found, gaussian = _student_profile(squares, math.exp(log_q)), _student_profile(squares, 0.0)
-    return (0.0, gaussian) if gaussian >= found else (math.exp(log_q), found)
-
-
-def _minimum(loss: Callable[[float], float], low: float, high: float) -> float:
-    """The lowest of a few points, refined between its neighbours."""
-    grid = np.linspace(low, high, 12)
-    best = int(np.argmin([loss(float(point)) for point in grid]))
-    bounds = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
-    return float(optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
+    return {"scale": unit * newton(step, math.log(math.sqrt(3) / math.pi))}
 
 
 def _student_standard(z: Any, df: float) -> Any:
-    return _student_constant(df) - 0.5 * (df + 1) * np.log1p(z * z / df)
+    return student_constant(df) - 0.5 * (df + 1) * np.log1p(z * z / df)
 
 
 def _generalized_standard(z: Any, beta: float) -> Any:

@@ -12,7 +12,8 @@ from jaxtyping import Float64, Int
 from ..base import Prior
 from .families import FAMILIES, Interval, Parameters, degrees_of_freedom, fit_family, hill_index, log_density
 from .matrix import Correlations, describe_matrix
-from .recommend import Candidate, recommend
+from .multivariate_t import STUDENT_KERNELS, fit_student_kernel, student_filter_log_density
+from .recommend import CORRELATED, Candidate, recommend
 from .spatial import KERNELS, Spatial, describe_taps, filter_log_density, fit_kernel
 
 MIN_WEIGHTS = 50
@@ -143,9 +144,9 @@ def compare(
     """Every family, and for a convolution every kernel, fitted to all weights and judged on each fold when fitted to the others.
 
     A unit is a filter of a convolution, otherwise one weight; the density of a filter is the product over its weights, or for a
-    kernel (`CorrelatedNormal`) the joint one.
+    kernel (`CorrelatedNormal`, `CorrelatedStudentT`) the joint one.
     """
-    names = [*FAMILIES, *(KERNELS if kernel_size else ())]
+    names = [*FAMILIES, *(CORRELATED if kernel_size else ())]
     found = {}
     for name in names:
         density, folds, ceiling = np.empty(len(units)), [], []
@@ -168,10 +169,14 @@ def _fit(
     if name in FAMILIES:
         parameters = fit_family(name, train.ravel(), location=location)
         return parameters, log_density(name, test, parameters).sum(1)
-    centre = float(train.mean()) if location else 0.0
-    fitted = fit_kernel(name, train - centre, kernel_size, interval=False)
-    parameters = {"scale": fitted.scale, "lengthscale": fitted.lengthscale.value}
-    return parameters, filter_log_density(name, fitted, test - centre, kernel_size)
+    if name in KERNELS:
+        centre = float(train.mean()) if location else 0.0
+        fitted = fit_kernel(name, train - centre, kernel_size, interval=False)
+        parameters = {"scale": fitted.scale, "lengthscale": fitted.lengthscale.value}
+        return parameters, filter_log_density(name, fitted, test - centre, kernel_size)
+    kernel, centre = STUDENT_KERNELS[name], float(np.median(train)) if location else 0.0
+    heavy = fit_student_kernel(kernel, train - centre, kernel_size)
+    return heavy._asdict(), student_filter_log_density(kernel, heavy, test - centre, kernel_size)
 
 
 def _folds(owner: np.ndarray, networks: int, generator: np.random.Generator) -> np.ndarray:

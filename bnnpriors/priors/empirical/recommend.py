@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,17 @@ from jaxtyping import Float64
 from scipy.special import logsumexp
 
 from ..base import Prior
-from .families import FAMILIES, MAX_DF, Interval, Parameters
+from .families import FAMILIES, Interval, Parameters
+from .multivariate_t import STUDENT_KERNELS
 from .spatial import KERNELS, Spatial
+from .student import MAX_DF
 
-ALARM = 1e-7
-"""False-alarm rate of one comparison of two families; a layer has at most nine, so its rate stays below 1e-6."""
+CORRELATED = (*KERNELS, *STUDENT_KERNELS)
+"""The families of whole filters."""
+
+ALARM = 1e-6 / (len(FAMILIES) + len(CORRELATED) - 1)
+"""False-alarm rate of one comparison of two families. The true family of a layer, be it Normal or a richer one, faces at most
+all the others, thirteen, so that it is dismissed with a probability below 1e-6."""
 
 
 class Candidate(NamedTuple):
@@ -57,17 +64,19 @@ class Candidate(NamedTuple):
 
     @property
     def num_parameters(self) -> int:
-        """Scale, and shape or lengthscale; the location is not counted."""
-        return 1 if self.name in FAMILIES and FAMILIES[self.name].shape is None else 2
+        """Scale; shape or lengthscale; or both. The location is not counted."""
+        if self.name in FAMILIES:
+            return 1 if FAMILIES[self.name].shape is None else 2
+        return 2 if self.name in KERNELS else 3
 
     @property
     def title(self) -> str:
         """The prior with its shape, in short."""
         shapes = {key: value for key, value in self.parameters.items() if key not in ("loc", "scale")}
         inside = ", ".join(f"{key} {value:.3g}" for key, value in shapes.items())
-        if self.name in KERNELS:
-            return f"CorrelatedNormal({self.name}, {inside})"
-        return f"{self.name}({inside})" if inside else self.name
+        family, kernel = prior_of(self.name)
+        inside = ", ".join(part for part in (kernel, inside) if part)
+        return f"{family}({inside})" if inside else family
 
 
 class Choice(NamedTuple):
@@ -100,53 +109,57 @@ def recommend(
             f"only {weights.size} weights, too few to tell families apart: Normal with their root mean square"
         )
         return Choice("Normal", build_prior("Normal", {"loc": 0.0, "scale": spread}, shape, scale), text)
-    usable = [candidate for candidate in candidates.values() if _family_class(candidate.name) is not None]
-    best = choose(usable)
-    ideal = choose(list(candidates.values()))
-    evidence = _evidence(best, usable, candidates, spatial, df)
-    if ideal.name != best.name:
-        evidence += f"; {ideal.title} would be better still, but this version has no such prior"
+    best = choose(list(candidates.values()))
+    evidence = _evidence(best, candidates, spatial, df)
     zeros = float((weights == 0).mean())
     if zeros > 0.01:
         evidence += f"; {zeros:.0%} of the weights are exactly zero (pruned?), which no density of this list describes"
     off = float(weights.mean())
     if best.parameters.get("loc", 0.0) == 0.0 and abs(off) > 0.1 * float(weights.std()) > 0:
-        evidence += f"; the mean {off:.2g} is off zero, where these priors are centred: location=True fits it"
+        evidence += f"; the mean {off:.2g} is off zero, where "
+        evidence += (
+            "these priors are centred: location=True fits it"
+            if "loc" in best.parameters
+            else "this prior is centred"
+        )
     return Choice(best.name, build_prior(best.name, best.parameters, shape, scale), evidence)
 
 
 def choose(candidates: list[Candidate]) -> Candidate:
-    """Normal, or the best family with a scale alone that beats Normal, or the best with a shape too that beats that one."""
+    """Normal, or the best family with a scale alone that beats Normal, or the best with a shape or lengthscale too that beats
+    that one, or the best with both that beats that one."""
     (best,) = (candidate for candidate in candidates if candidate.name == "Normal")
-    for count in (1, 2):
+    for count in (1, 2, 3):
         better = [c for c in candidates if c.num_parameters == count and c is not best and c.beats(best)]
-        best = max([best, *better], key=lambda candidate: candidate.log_likelihood)
+        best = _best([best, *better])
     return best
 
 
 def build_prior(name: str, parameters: Parameters, shape: tuple[int, ...], scale: str) -> Prior:
     """The prior object. Its scale is a number, or `fan_in(gain)` with gain = s √fan_in where the tensor has a fan-in."""
-    from bnnpriors.priors import fan_in
-
-    family = _family_class(name)
-    assert family is not None
-    values: dict[str, object] = {key: _rounded(value) for key, value in parameters.items()}
-    if scale == "fan_in" and len(shape) >= 2:
-        values["scale"] = fan_in(_rounded(parameters["scale"] * math.sqrt(math.prod(shape[1:]))))
-    if name in KERNELS:
-        values["kernel"] = name
-    return family(**values)
-
-
-def _family_class(name: str) -> type[Prior] | None:
     from bnnpriors import priors
 
-    return getattr(priors, "CorrelatedNormal" if name in KERNELS else name, None)
+    family, kernel = prior_of(name)
+    values: dict[str, object] = {key: _rounded(value) for key, value in parameters.items()}
+    if scale == "fan_in" and len(shape) >= 2:
+        values["scale"] = priors.fan_in(_rounded(parameters["scale"] * math.sqrt(math.prod(shape[1:]))))
+    if kernel is not None:
+        values["kernel"] = kernel
+    prior: Prior = getattr(priors, family)(**values)
+    return prior
+
+
+def prior_of(name: str) -> tuple[str, str | None]:
+    """The class of the prior, and its kernel where it has one."""
+    if name in KERNELS:
+        return "CorrelatedNormal", name
+    if name in STUDENT_KERNELS:
+        return "CorrelatedStudentT", STUDENT_KERNELS[name]
+    return name, None
 
 
 def _evidence(
     best: Candidate,
-    usable: list[Candidate],
     candidates: dict[str, Candidate],
     spatial: Spatial | None,
     df: Interval | None,
@@ -154,7 +167,7 @@ def _evidence(
     normal = candidates["Normal"]
     parts = []
     if best is normal:
-        rival = max((c for c in usable if c is not normal), key=lambda candidate: candidate.log_likelihood)
+        rival = _best(candidate for candidate in candidates.values() if candidate is not normal)
         gain, error = rival.above(normal)
         parts.append(
             f"held-out weights do not dismiss it (nearest: {rival.title}, {gain:+.4f} ± {error:.4f} nats a weight, "
@@ -166,18 +179,30 @@ def _evidence(
             f"{gain:+.4f} ± {error:.4f} nats per held-out weight over Normal, which log e = "
             f"{best.log_evidence_against(normal):.3g} dismisses ({-math.log(ALARM):.0f} needed)"
         )
+    if best.num_parameters == 3:
+        rival = _best(candidate for candidate in candidates.values() if candidate.num_parameters < 3)
+        gain, error = best.above(rival)
+        parts.append(
+            f"{gain:+.4f} ± {error:.4f} over {rival.title}, the best with fewer parameters "
+            f"(log e = {best.log_evidence_against(rival):.3g})"
+        )
     if df is not None:
         parts.append(f"tails {tails(df)}")
     if spatial is not None and spatial.correlated:
-        kernel = max((candidates[name] for name in KERNELS), key=lambda candidate: candidate.log_likelihood)
-        gain, error = kernel.above(normal)
         parts.append(
-            f"adjacent taps correlate (r = {spatial.neighbours:.2f}, false alarm < {max(spatial.false_alarm, 1e-99):.0e}); "
-            f"{kernel.title} is {gain:+.4f} ± {error:.4f} over independent Normal taps"
+            f"adjacent taps correlate (r = {spatial.neighbours:.2f}, false alarm < {max(spatial.false_alarm, 1e-99):.0e})"
         )
+        kernel = _best(candidates[name] for name in CORRELATED)
+        if kernel is not best:
+            gain, error = kernel.above(normal)
+            parts.append(f"{kernel.title} is {gain:+.4f} ± {error:.4f} over independent Normal taps")
     elif spatial is not None:
         parts.append(f"no sign that adjacent taps correlate (r = {spatial.neighbours:.2f})")
     return "; ".join(parts)
+
+
+def _best(candidates: Iterable[Candidate]) -> Candidate:
+    return max(candidates, key=lambda candidate: candidate.log_likelihood)
 
 
 def tails(df: Interval) -> str:

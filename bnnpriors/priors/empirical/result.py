@@ -12,7 +12,8 @@ from typing import Any
 from ..base import Prior
 from .families import FAMILIES, Interval
 from .layer import LayerFit
-from .recommend import tails
+from .multivariate_t import STUDENT_KERNELS
+from .recommend import CORRELATED, tails
 from .spatial import KERNELS
 
 NONE = "–"
@@ -46,7 +47,7 @@ class FittedPriors:
         """Marginals, log likelihoods on held-out weights, and structure, as aligned text."""
         layers = list(self.layers.values())
         parts = [_marginals(layers, self.level), _likelihoods(layers)]
-        parts += [_taps(layers, self.level), _matrices(layers)]
+        parts += [_taps(layers, self.level), _heavy_filters(layers), _matrices(layers)]
         return "\n\n".join(part for part in parts if part)
 
     def plot(self, folder: str | os.PathLike[str]) -> list[Path]:
@@ -105,7 +106,7 @@ def _likelihoods(layers: Sequence[LayerFit]) -> str:
     shown = [layer for layer in layers if layer.candidates]
     if not shown:
         return ""
-    names = [name for name in (*FAMILIES, *KERNELS) if any(name in layer.candidates for layer in shown)]
+    names = [name for name in (*FAMILIES, *CORRELATED) if any(name in layer.candidates for layer in shown)]
     lines = []
     for layer in shown:
         normal = layer.candidates["Normal"]
@@ -118,7 +119,7 @@ def _likelihoods(layers: Sequence[LayerFit]) -> str:
                 else f"{other.above(normal)[0]:+.4f}{'*' if name == layer.recommended else ''}"
             )
         lines.append([layer.name, *figures])
-    heads = ["layer", "Normal", *(f"{'corr. ' if name in KERNELS else ''}{name}" for name in names[1:])]
+    heads = ["layer", "Normal", *(f"{'corr. ' if name in CORRELATED else ''}{name}" for name in names[1:])]
     title = "Nats per held-out weight: Normal, and the others above it (* recommended)\n"
     return title + aligned(heads, lines)
 
@@ -147,6 +148,21 @@ def _taps(layers: Sequence[LayerFit], level: float) -> str:
         )
     heads = ["layer", "r of neighbours", "z", "false alarm", "taps", *(f"{name}: ℓ, s" for name in KERNELS)]
     return f"Convolution filters (lengthscale in taps [{level:.0%}], scale)\n" + aligned(heads, lines)
+
+
+def _heavy_filters(layers: Sequence[LayerFit]) -> str:
+    lines = []
+    for layer in layers:
+        if layer.spatial is not None:
+            fits = [layer.candidates[name].parameters for name in STUDENT_KERNELS]
+            lines.append(
+                [
+                    layer.name,
+                    *(f"{fit['df']:.3g}, {fit['lengthscale']:.3g}, {fit['scale']:.3g}" for fit in fits),
+                ]
+            )
+    heads = ["layer", *(f"{kernel}: df, ℓ, s" for kernel in STUDENT_KERNELS.values())]
+    return "Convolution filters, multivariate t\n" + aligned(heads, lines) if lines else ""
 
 
 def _matrices(layers: Sequence[LayerFit]) -> str:

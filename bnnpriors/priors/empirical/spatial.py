@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from jaxtyping import Float64
 from scipy import linalg, optimize, stats
 
 from .families import Interval
+from .search import minimum
 
 KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "matern12": lambda r: np.exp(-r),
@@ -126,28 +128,11 @@ def fit_kernel(
     """
     moment = filters.T @ filters / len(filters)
     low, high = map(math.log, LENGTHSCALES)
-
-    def loss(log_l: float) -> float:
-        factor = _factor(correlation_matrix(kernel, math.exp(log_l), kernel_size))
-        if factor is None:
-            return 1e30
-        variance = _variance(factor, moment)
-        return (
-            0.5 * len(filters) * (len(moment) * math.log(variance) + 2 * float(np.log(np.diag(factor)).sum()))
-        )
-
-    grid = np.linspace(low, high, 40)
-    losses = [loss(float(point)) for point in grid]
-    best = int(np.argmin(losses))
-    bounds = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
-    found = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
-    centre, bottom = (
-        (float(found.x), float(found.fun)) if found.fun < losses[best] else (float(grid[best]), losses[best])
-    )
-    limit = bottom + 0.5 * stats.chi2.ppf(level, 1)
+    centre = math.log(best_lengthscale(kernel, moment, kernel_size))
+    limit = kernel_loss(kernel, centre, moment, kernel_size) + 0.5 * stats.chi2.ppf(level, 1) / len(filters)
 
     def excess(log_l: float) -> float:
-        return loss(log_l) - limit
+        return kernel_loss(kernel, log_l, moment, kernel_size) - limit
 
     lower, upper = 0.0, math.inf
     if interval and excess(low) > 0:
@@ -163,22 +148,57 @@ def filter_log_density(
     kernel: str, fitted: KernelFit, filters: Float64[np.ndarray, "filters taps"], kernel_size: tuple[int, ...]
 ) -> Float64[np.ndarray, " filters"]:
     """log N(x_f; 0, s² R) of each filter, summed over its taps."""
-    factor = _factor(correlation_matrix(kernel, fitted.lengthscale.value, kernel_size))
+    white, half_log_det = whiten(kernel, fitted.lengthscale.value, filters, kernel_size)
+    taps = len(white)
+    constant = half_log_det + taps * math.log(fitted.scale) + 0.5 * taps * math.log(2 * math.pi)
+    return -0.5 * (white * white).sum(0) / fitted.scale**2 - constant
+
+
+def whiten(
+    kernel: str,
+    lengthscale: float,
+    filters: Float64[np.ndarray, "filters taps"],
+    kernel_size: tuple[int, ...],
+) -> tuple[Float64[np.ndarray, "taps filters"], float]:
+    """L⁻¹x_f with L Lᵀ = R(ℓ), and ½ log det R."""
+    factor = _factor(correlation_matrix(kernel, lengthscale, kernel_size))
     assert factor is not None
-    white = linalg.solve_triangular(factor, filters.T, lower=True) / fitted.scale
-    log_det = float(np.log(np.diag(factor)).sum()) + len(factor) * math.log(fitted.scale)
-    return -0.5 * (white * white).sum(0) - log_det - 0.5 * len(factor) * math.log(2 * math.pi)
+    return linalg.solve_triangular(factor, filters.T, lower=True), float(np.log(np.diag(factor)).sum())
+
+
+def best_lengthscale(
+    kernel: str, moment: Float64[np.ndarray, "taps taps"], kernel_size: tuple[int, ...]
+) -> float:
+    """ℓ̂ of Gaussian filters with second moments M."""
+    log_l = minimum(
+        lambda value: kernel_loss(kernel, value, moment, kernel_size),
+        *map(math.log, LENGTHSCALES),
+        points=40,
+        tolerance=1e-5,
+    )
+    return math.exp(log_l)
+
+
+def kernel_loss(
+    kernel: str, log_l: float, moment: Float64[np.ndarray, "taps taps"], kernel_size: tuple[int, ...]
+) -> float:
+    """½ (P log ŝ²(ℓ) + log det R(ℓ)): minus the profile log likelihood of a Gaussian filter, up to a constant."""
+    factor = _factor(correlation_matrix(kernel, math.exp(log_l), kernel_size))
+    if factor is None:
+        return 1e30
+    return 0.5 * len(moment) * math.log(_variance(factor, moment)) + float(np.log(np.diag(factor)).sum())
 
 
 def _variance(factor: np.ndarray, moment: np.ndarray) -> float:
-    return max(float(np.trace(linalg.cho_solve((factor, True), moment))) / len(moment), 1e-300)
+    inverse = np.linalg.inv(factor)
+    return max(float(((inverse @ moment) * inverse).sum()) / len(moment), 1e-300)
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray | None:
     """The Cholesky factor, or None where rounding has made the matrix indefinite."""
     try:
-        return linalg.cholesky(matrix, lower=True)
-    except linalg.LinAlgError:
+        return np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
         return None
 
 
@@ -186,6 +206,7 @@ def _taps(kernel_size: tuple[int, ...]) -> list[tuple[int, ...]]:
     return list(itertools.product(*map(range, kernel_size)))
 
 
+@functools.cache
 def tap_distances(kernel_size: tuple[int, ...]) -> Float64[np.ndarray, "taps taps"]:
     """Euclidean distances between taps, in row-major order."""
     taps = np.array(_taps(kernel_size), dtype=np.float64)
