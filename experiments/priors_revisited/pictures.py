@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib import colormaps
@@ -42,8 +41,7 @@ def curves(records: list[Record]) -> Figure:
             )
             faces = [colour if _settled(r) else "white" for r in mine]
             axes.scatter(across, up, s=16, c=faces, edgecolors=[colour], linewidths=1, zorder=4)
-        settled = [record[metric] for record in records if _settled(record)]
-        axes.set_ylim(*_range([record[metric] for record in records], settled))
+        axes.set_ylim(*_range([record[metric] for record in records]))
         axes.set_xscale("log")
         ladder = sorted({record["temperature"] for record in records})
         axes.set_xticks(ladder, [f"{temperature:g}" for temperature in ladder])
@@ -96,11 +94,11 @@ def differences(found: dict[str, list[Record]]) -> Figure:
     return figure
 
 
-def _range(values: list[float], always: Sequence[float] = (), margin: float = 0.15) -> tuple[float, float]:
-    """What an axis shows: `always`, and all values within five median deviations of the median, with a margin."""
+def _range(values: list[float], margin: float = 0.15) -> tuple[float, float]:
+    """What an axis shows: all values within eight median deviations of the median, with a margin."""
     middle = statistics.median(values)
     spread = statistics.median(abs(value - middle) for value in values)
-    kept = [*always, *(value for value in values if abs(value - middle) <= 5 * spread)]
+    kept = [value for value in values if abs(value - middle) <= 8 * spread]
     room = margin * (max(kept) - min(kept))
     return min(kept) - room, max(kept) + room
 
