@@ -64,8 +64,8 @@ def apply_to_taps(
 ) -> Float[Tensor, "out in *kernel"]:
     """The matrix times the vector of each filter's taps.
 
-    With one matrix for all filters the result is laid out tap after tap in memory: products with a few long rows are five times as fast
-    as those with many short ones.
+    With one matrix for all filters the result is laid out tap after tap in memory: products with a few long rows are five
+    times as fast as those with many short ones.
     """
     matrix, flat = matrix.to(w), w.flatten(2)
     if matrix.ndim > 2:
