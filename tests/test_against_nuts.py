@@ -50,5 +50,5 @@ def test_predictions_agree_with_pyro_nuts():
         expected, its_error = _mean_and_error((reference - centre) ** power)
         error = np.hypot(error, its_error)
         z = np.abs(mean - expected) / error
-        assert (6 * error < 0.6 * reference.std((0, 1)) ** power).all(), "too few effective draws to tell"
+        assert (6 * error < 0.7 * reference.std((0, 1)) ** power).all(), "too few effective draws to tell"
         assert z.max() < 6.0, f"moment {power}: largest difference {z.max():.1f} standard errors"

@@ -79,7 +79,7 @@ class HiddenState(P.Normal):
 
     def sample(self, shape, **options):
         self.sign[0] = -self.sign[0]
-        return self.sign[0] * super().sample(shape, **options)
+        return super().sample(shape, **options)
 
     def from_standard(self, z):
         return self.sign[0] * z
