@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, Shaped
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.func import vmap
 
@@ -234,20 +234,10 @@ class Target:
         if self.batch_size is None:
             streams.draw_ahead()
             return self.value_and_gradient(theta)[1]
-        batch = streams.minibatch(Minibatch(self.num_data, self.batch_size, self._rows))
+        batch = streams.minibatch(Minibatch(self.num_data, self.batch_size, self._data.rows))
         streams.draw_ahead()
         scale = self.num_data / self.batch_size
         return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,))[0]
-
-    def _rows(self, index: Int[Tensor, "chains batch"]) -> Batch:
-        assert self._data.x is not None
-        assert self._data.y is not None
-        return Batch(_gathered(self._data.x, index), _gathered(self._data.y, index), True)
-
-
-def _gathered(data: Shaped[Tensor, "n *one"], index: Int[Tensor, "chains batch"]) -> Tensor:
-    """data[index], for which torch's `index_select` is faster."""
-    return data.index_select(0, index.flatten()).view(*index.shape, *data.shape[1:])
 
 
 def _is_number(given: Temperatures) -> bool:

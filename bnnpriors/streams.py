@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Minibatch(NamedTuple):
-    """What a minibatch is made of: `rows` of `size` of the indices 0 … high − 1 of each chain, [chains, count]."""
+    """What a minibatch is made of: `rows` of `size` of the indices 0 … high − 1 of each chain, [chains, size]."""
 
     high: int
     size: int

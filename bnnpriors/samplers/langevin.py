@@ -16,12 +16,21 @@ from .ggmc import GGMC, refresh
 
 
 class LangevinState(NamedTuple):
-    """State of `BAOAB`; `gradient` is ĝ at `theta`, of the minibatch that serves both half-kicks there."""
+    """State of `BAOAB` and `SGHMC`; `gradient` is ĝ at `theta`, of the minibatch that serves both half-kicks there."""
 
     theta: Tensor
     momentum: Tensor
     gradient: Tensor
     step_size: Tensor
+
+    @classmethod
+    def start(
+        cls, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams, step_size: float
+    ) -> LangevinState:
+        """Momentum from N(0, T), and the first gradient estimate."""
+        momentum = streams.normal(target.dim) * target.temperature[:, None].sqrt()
+        gradient = target.gradient_estimate(theta, streams)
+        return cls(theta, momentum, gradient, torch.full_like(target.temperature, step_size))
 
 
 @dataclass(frozen=True)
@@ -64,9 +73,7 @@ class BAOAB(Sampler):
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> LangevinState:
         """Momentum from N(0, T)."""
-        momentum = streams.normal(target.dim) * target.temperature[:, None].sqrt()
-        step_size = torch.full_like(target.temperature, self.step_size)
-        return LangevinState(theta, momentum, target.gradient_estimate(theta, streams), step_size)
+        return LangevinState.start(target, theta, streams, self.step_size)
 
     def step(
         self, target: Target, state: LangevinState, streams: Streams

@@ -56,9 +56,7 @@ class SGHMC(Sampler):
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> LangevinState:
         """Momentum from N(0, T)."""
-        momentum = streams.normal(target.dim) * target.temperature[:, None].sqrt()
-        step_size = torch.full_like(target.temperature, self.step_size)
-        return LangevinState(theta, momentum, target.gradient_estimate(theta, streams), step_size)
+        return LangevinState.start(target, theta, streams, self.step_size)
 
     def step(
         self, target: Target, state: LangevinState, streams: Streams
