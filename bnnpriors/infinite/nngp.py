@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .backends import Backend, check_backend, choose
 from .blocks import kernel_matrix, own_maps
 from .plan import lay_out
 from .program import Convolution, PositionMap, Program
@@ -33,12 +34,19 @@ class InfiniteWidthKernel(Kernel):
     Args:
         program: the layer program.
         input_shape: the shape of one input, for calls with flat rows.
+        backend: as for `bp.infinite.kernel`; an attribute too, which can be changed.
+
+    Raises:
+        ValueError: an unknown backend, or a shape that the network does not take.
     """
 
     has_lengthscale = False
 
-    def __init__(self, program: Program, input_shape: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, program: Program, input_shape: tuple[int, ...] | None = None, backend: Backend = "auto"
+    ) -> None:
         super().__init__()
+        self.backend = backend
         self.program = program
         self.input_shape = input_shape
         layers = program.layers
@@ -49,6 +57,15 @@ class InfiniteWidthKernel(Kernel):
         self._register("lengthscale_of_taps", [layers[i].taps.lengthscale for i in self._scaled])  # type: ignore[union-attr]
         if input_shape is not None:
             lay_out(program, tuple(input_shape))
+
+    @property
+    def backend(self) -> Backend:
+        """What computes kernel matrices: "auto", "fused" or "torch"."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = check_backend(backend)
 
     @property
     def layer_names(self) -> list[str]:
@@ -156,12 +173,20 @@ class InfiniteWidthKernel(Kernel):
             raise ValueError(
                 f"inputs {tuple(x1.shape)} of {x1.dtype} and {tuple(x2.shape)} of {x2.dtype} given, expected one shape and dtype"
             )
-        return kernel_matrix(self._recursion(x1), x1, x2, memory)[0]
+        recursion = self._recursion(x1)
+        fused = choose(self.backend, recursion, x1, x2)
+        if fused is not None:
+            return fused.matrix(x1, x2, memory)
+        return kernel_matrix(recursion, x1, x2, memory)[0]
 
     def variance(self, x: Float[Tensor, "n *shape"], *, memory: int = MEMORY) -> Float[Tensor, " n"]:
         """K(x, x) of each input alone, with gradients: the diagonal of `matrix(x)`."""
         x = self._inputs(x)
-        return own_maps(self._recursion(x), x, memory).nngp if len(x) else x.new_empty(0)
+        recursion = self._recursion(x)
+        if not len(x):
+            return x.new_empty(0)
+        fused = choose(self.backend, recursion, x, None) if any(recursion.plan.is_full) else None
+        return own_maps(recursion, x, memory).nngp if fused is None else fused.variance(x, memory)
 
     def forward(
         self, x1: Tensor, x2: Tensor, diag: bool = False, last_dim_is_batch: bool = False, **params: object
