@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
+from .stored import StoredGram
 from .trace import trace
 
 if TYPE_CHECKING:
@@ -42,6 +44,15 @@ def kernel(
     return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape)
 
 
+def open_gram(path: str | Path) -> StoredGram:
+    """A kernel matrix that `kernel.gram(..., out=path)` wrote, whole or in part, to be read.
+
+    Raises:
+        StoreError: there is none in the folder, or its metadata are damaged.
+    """
+    return StoredGram.open(path)
+
+
 def __getattr__(name: str) -> Any:
     if name == "InfiniteWidthKernel":  # GPyTorch takes a while to import
         from .nngp import InfiniteWidthKernel
@@ -50,4 +61,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel"]
+__all__ = [
+    "ApproximateKernelWarning",
+    "GPRegression",
+    "InfiniteWidthKernel",
+    "StoredGram",
+    "kernel",
+    "open_gram",
+]
