@@ -176,14 +176,7 @@ class Store:
 
     def _claim(self, path: Path) -> None:
         """Lock the store for writing until `close` or the end of the process."""
-        self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
-            raise StoreError(
-                f"{path}: another process is writing to this store; wait for it or choose another path"
-            ) from error
+        self._lock = lock(path)
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         file = None if self.path is None else self.path / "checkpoint.pt"
@@ -239,6 +232,23 @@ def _explained(path: Path | None) -> Iterator[None]:
             f"{path}: cannot write, {reason}. The draws up to the last checkpoint are safe; make room and "
             f"run again with resume=True"
         ) from error
+
+
+def lock(path: Path) -> int:
+    """Lock a folder for writing, until the descriptor that is returned is closed or the process ends.
+
+    Raises:
+        StoreError: another process has the lock.
+    """
+    descriptor = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreError(
+            f"{path}: another process is writing to this store; wait for it or choose another path"
+        ) from error
+    return descriptor
 
 
 def free_bytes(path: Path) -> int:

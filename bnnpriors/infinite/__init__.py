@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
 from .backends import Backend
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
+from .stored import StoredGram
 from .trace import trace
 
 if TYPE_CHECKING:
@@ -49,6 +51,15 @@ def kernel(
     return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape, backend)
 
 
+def open_gram(path: str | Path) -> StoredGram:
+    """A kernel matrix that `kernel.gram(..., out=path)` wrote, whole or in part, to be read.
+
+    Raises:
+        StoreError: there is none in the folder, or its metadata are damaged.
+    """
+    return StoredGram.open(path)
+
+
 def __getattr__(name: str) -> Any:
     if name == "InfiniteWidthKernel":  # GPyTorch takes a while to import
         from .nngp import InfiniteWidthKernel
@@ -57,4 +68,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel"]
+__all__ = [
+    "ApproximateKernelWarning",
+    "GPRegression",
+    "InfiniteWidthKernel",
+    "StoredGram",
+    "kernel",
+    "open_gram",
+]
