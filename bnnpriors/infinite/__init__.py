@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
 from . import zoo
+from .classification import DirichletClassifier, LeastSquaresClassifier
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
+from .softmax import SoftmaxClassifier
 from .trace import trace
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .precomputed import PrecomputedKernel
 
 
 def kernel(
@@ -43,12 +46,26 @@ def kernel(
     return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "InfiniteWidthKernel":  # GPyTorch takes a while to import
+def __getattr__(name: str) -> Any:  # GPyTorch takes a while to import
+    if name == "InfiniteWidthKernel":
         from .nngp import InfiniteWidthKernel
 
         return InfiniteWidthKernel
+    if name == "PrecomputedKernel":
+        from .precomputed import PrecomputedKernel
+
+        return PrecomputedKernel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel", "zoo"]
+__all__ = [
+    "ApproximateKernelWarning",
+    "DirichletClassifier",
+    "GPRegression",
+    "InfiniteWidthKernel",
+    "LeastSquaresClassifier",
+    "PrecomputedKernel",
+    "SoftmaxClassifier",
+    "kernel",
+    "zoo",
+]
