@@ -54,7 +54,8 @@ class LeastSquaresClassifier:
     Args:
         kernel, x: as for `GPRegression`.
         labels: class indices from 0, [n]. num_classes: C; by default the largest label plus one.
-        noise: σ² of the regression, with s = 1; chosen with s by leaving one out if not given (`GPRegression.select_noise`).
+        noise, scale: σ² and s of the regression; without a noise both are chosen by leaving one out
+            (`GPRegression.select_noise`).
 
     Raises:
         TypeError: labels that are not integers. ValueError: inputs and labels that do not fit, labels out of range, one class.
@@ -68,10 +69,13 @@ class LeastSquaresClassifier:
         *,
         num_classes: int | None = None,
         noise: float | None = None,
+        scale: float = 1.0,
     ) -> None:
         labels, classes = checked_labels(labels, x, num_classes)
         targets = torch.nn.functional.one_hot(labels, classes).double() - 1 / classes
-        self.regression = GPRegression(kernel, x, targets, noise=1e-2 if noise is None else noise)
+        self.regression = GPRegression(
+            kernel, x, targets, noise=1e-2 if noise is None else noise, scale=scale
+        )
         if noise is None:
             self.regression.select_noise("leave_one_out")
         self._labels = labels
