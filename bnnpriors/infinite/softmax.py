@@ -115,7 +115,7 @@ class SoftmaxClassifier:
         ten steps.
 
         Args:
-            learn_scale: whether s is chosen, or stays: to save time, learn it from fewer points and give it to another classifier.
+            learn_scale: whether s is chosen, or stays: to save time, learn it from fewer points.
             num_steps: at most, for one scale.
             tolerance: in nats: the steps end when the bound changes by less.
 
