@@ -39,6 +39,7 @@ class Store:
     def __init__(self, group: zarr.Group, path: Path | None, *, writable: bool) -> None:
         self.group, self.path = group, path
         self._buffers: dict[str, NDArray[Any]] = {}
+        self._spare: dict[str, NDArray[Any]] = {}  # what was written last, to be filled again
         self._background = Background()
         self._lock: int | None = None
         if writable and path is not None:
@@ -87,7 +88,12 @@ class Store:
         return cls(group, path, writable=writable)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_buffers": {}, "_background": Background(), "_lock": None}  # a copy is read
+        return vars(self) | {
+            "_buffers": {},
+            "_spare": {},
+            "_background": Background(),
+            "_lock": None,
+        }  # a copy is read
 
     def close(self) -> None:
         """Let other processes write to the store."""
@@ -131,16 +137,19 @@ class Store:
             StoreError: what was written before could not be.
         """
         index = self._written
-        full: list[Callable[[], None]] = []
+        full: dict[str, Callable[[], None]] = {}
         for name, value in values.items():
             buffer = self._buffers[name]
             buffer[:, index % buffer.shape[1]] = value
             if (index + 1) % buffer.shape[1] == 0:
-                full.append(partial(self._flush, name, index + 1, buffer))
-                self._buffers[name] = np.empty_like(buffer)
+                full[name] = partial(self._flush, name, index + 1, buffer)
         self._written += 1
         if full:
-            self._background.run(lambda: _all(full))
+            self._background.run(lambda: _all(list(full.values())))
+        for name in full:  # the job before is done, so its buffers are free
+            buffer = self._buffers[name]
+            self._buffers[name] = self._spare[name] if name in self._spare else np.empty_like(buffer)
+            self._spare[name] = buffer
 
     def commit(self, state: Mapping[str, Any], *, wait: bool = True) -> None:
         """Write what is buffered, then make all draws so far and `state` the checkpoint.
