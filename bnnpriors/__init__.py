@@ -1,6 +1,6 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, priors, samplers
+from . import checks, datasets, infinite, likelihoods, models, priors, samplers, variational
 from .cost import estimate
 from .draws import Draws
 from .evaluation import compare, evaluate
@@ -35,4 +35,5 @@ __all__ = [
     "priors",
     "sample",
     "samplers",
+    "variational",
 ]

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
+from . import zoo
+from .backends import Backend
+from .classification import DirichletClassifier, LeastSquaresClassifier
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
+from .softmax import SoftmaxClassifier
+from .stored import StoredGram
 from .trace import trace
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .precomputed import PrecomputedKernel
 
 
 def kernel(
-    model: BayesianModule, *, input_shape: tuple[int, ...] | None = None, mean_terms: bool = True
+    model: BayesianModule,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    mean_terms: bool = True,
+    backend: Backend = "auto",
 ) -> InfiniteWidthKernel:
     """The kernel of the Gaussian process that a network with priors becomes as its hidden layers grow infinitely wide.
 
@@ -32,22 +43,49 @@ def kernel(
         mean_terms: `False` adds kernels where branches are summed, and nothing more: it leaves out E[a]E[b'] + E[b]E[a'] of terms
             a + b that both have a mean, and lets a skip start at the inputs. The published Residual CNN GP (1808.05587) does so;
             it is then the kernel of no network.
+        backend: what computes kernel matrices. "fused": compiled C++, on the CPU and without gradients, for ReLU, LeakyReLU, GELU
+            and torch.erf. "torch": the recursion in torch, for everything. "auto": the first where it can.
 
     Raises:
-        TypeError: `model` has no priors. ValueError: a layer, a prior or a module that has no such limit, or no known one; the
-            message names it and what to use.
+        TypeError: `model` has no priors. ValueError: an unknown backend; a layer, a prior or a module that has no such limit, or
+            no known one, and then the message names it and what to use.
     """
     from .nngp import InfiniteWidthKernel
 
-    return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape)
+    return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape, backend)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "InfiniteWidthKernel":  # GPyTorch takes a while to import
+def open_gram(path: str | Path) -> StoredGram:
+    """A kernel matrix that `kernel.gram(..., out=path)` wrote, whole or in part, to be read.
+
+    Raises:
+        StoreError: there is none in the folder, or its metadata are damaged.
+    """
+    return StoredGram.open(path)
+
+
+def __getattr__(name: str) -> Any:  # GPyTorch takes a while to import
+    if name == "InfiniteWidthKernel":
         from .nngp import InfiniteWidthKernel
 
         return InfiniteWidthKernel
+    if name == "PrecomputedKernel":
+        from .precomputed import PrecomputedKernel
+
+        return PrecomputedKernel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel"]
+__all__ = [
+    "ApproximateKernelWarning",
+    "DirichletClassifier",
+    "GPRegression",
+    "InfiniteWidthKernel",
+    "LeastSquaresClassifier",
+    "PrecomputedKernel",
+    "SoftmaxClassifier",
+    "StoredGram",
+    "kernel",
+    "open_gram",
+    "zoo",
+]

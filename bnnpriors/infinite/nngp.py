@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
+from typing import overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .backends import Backend, check_backend, choose
 from .blocks import kernel_matrix, own_maps
 from .plan import lay_out
 from .program import Convolution, PositionMap, Program
 from .recursion import LayerValues, Recursion
+from .stored import StoredGram
+from .tiles import store_gram
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -33,12 +38,19 @@ class InfiniteWidthKernel(Kernel):
     Args:
         program: the layer program.
         input_shape: the shape of one input, for calls with flat rows.
+        backend: as for `bp.infinite.kernel`; an attribute too, which can be changed.
+
+    Raises:
+        ValueError: an unknown backend, or a shape that the network does not take.
     """
 
     has_lengthscale = False
 
-    def __init__(self, program: Program, input_shape: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, program: Program, input_shape: tuple[int, ...] | None = None, backend: Backend = "auto"
+    ) -> None:
         super().__init__()
+        self.backend = backend
         self.program = program
         self.input_shape = input_shape
         layers = program.layers
@@ -49,6 +61,15 @@ class InfiniteWidthKernel(Kernel):
         self._register("lengthscale_of_taps", [layers[i].taps.lengthscale for i in self._scaled])  # type: ignore[union-attr]
         if input_shape is not None:
             lay_out(program, tuple(input_shape))
+
+    @property
+    def backend(self) -> Backend:
+        """What computes kernel matrices: "auto", "fused" or "torch"."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = check_backend(backend)
 
     @property
     def layer_names(self) -> list[str]:
@@ -102,6 +123,19 @@ class InfiniteWidthKernel(Kernel):
                 parameter.copy_(given.log().expand_as(parameter))
         return self
 
+    @overload
+    def gram(
+        self, x1: Tensor, x2: Tensor | None = None, *, dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None, memory: int = MEMORY, out: None = None,
+    ) -> Tensor: ...  # fmt: skip
+
+    @overload
+    def gram(
+        self, x1: Tensor, x2: Tensor | None = None, *, dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None, memory: int = MEMORY, out: str | Path, tile: int | None = None,
+        resume: bool = False, workers: int | None = None, scheduler: str | None = None, progress: bool = True,
+    ) -> StoredGram: ...  # fmt: skip
+
     @torch.no_grad()
     def gram(
         self,
@@ -111,20 +145,43 @@ class InfiniteWidthKernel(Kernel):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         memory: int = MEMORY,
-    ) -> Float[Tensor, "n m"]:
+        out: str | Path | None = None,
+        tile: int | None = None,
+        resume: bool = False,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        progress: bool = True,
+    ) -> Float[Tensor, "n m"] | StoredGram:
         """K(x1, x2), without gradients; the symmetric K(x1, x1) if there is no x2.
+
+        With `out` the matrix goes to a folder, tile by tile, and a `StoredGram` reads it. A process that is killed loses the
+        tiles that it was computing; the same call with `resume=True` goes on, and the result is bit for bit that of a run that
+        was not stopped. What the tiles will cost is logged, and shown above the progress bar, before the first.
 
         Args:
             x1, x2: inputs as the module takes them, [n, channels, *positions] or [n, features]; or flat rows if the kernel knows
                 `input_shape`.
             dtype, device: of the computation and the result; those of x1 if not given.
             memory: bytes for one block of pairs, about.
+            out: the folder. tile: rows and columns of a tile of it, 1024 if not given.
+            resume: continue in a folder that is there, of the same kernel, inputs and dtype.
+            workers: processes on this machine that share the tiles; this process, with all its threads, if not given.
+            scheduler: address of a running dask scheduler whose workers share them, such as "tcp://10.0.0.1:8786".
+            progress: whether to show a bar, on a terminal or in a notebook.
 
         Raises:
             TypeError: inputs that are not float32 or float64. ValueError: inputs of a shape that the network does not take, or
-                that hold NaN or infinities.
+                that hold NaN or infinities. StoreError: a folder that is there already, or of another kernel; a disk without
+                room. MemoryError: tiles that the memory does not hold. ImportError, OSError: no dask, or no scheduler.
         """
-        return self.matrix(*self._moved(x1, x2, dtype, device), memory=memory)
+        if out is None:
+            return self.matrix(*self._moved(x1, x2, dtype, device), memory=memory)
+        place = torch.device(device or x1.device)
+        x1, x2 = self._pair(*self._moved(x1, x2, dtype, "cpu"))
+        return store_gram(
+            self, x1, x2, Path(out), device=place, memory=memory, tile=tile, resume=resume, workers=workers,
+            scheduler=scheduler, progress=progress,
+        )  # fmt: skip
 
     @torch.no_grad()
     def ntk(
@@ -151,17 +208,21 @@ class InfiniteWidthKernel(Kernel):
         memory: int = MEMORY,
     ) -> Float[Tensor, "n m"]:
         """K(x1, x2) as `gram`, with gradients in the hyperparameters and the inputs."""
-        x1, x2 = self._inputs(x1), None if x2 is None else self._inputs(x2)
-        if x2 is not None and (x1.shape[1:], x1.dtype) != (x2.shape[1:], x2.dtype):
-            raise ValueError(
-                f"inputs {tuple(x1.shape)} of {x1.dtype} and {tuple(x2.shape)} of {x2.dtype} given, expected one shape and dtype"
-            )
-        return kernel_matrix(self._recursion(x1), x1, x2, memory)[0]
+        x1, x2 = self._pair(x1, x2)
+        recursion = self._recursion(x1)
+        fused = choose(self.backend, recursion, x1, x2)
+        if fused is not None:
+            return fused.matrix(x1, x2, memory)
+        return kernel_matrix(recursion, x1, x2, memory)[0]
 
     def variance(self, x: Float[Tensor, "n *shape"], *, memory: int = MEMORY) -> Float[Tensor, " n"]:
         """K(x, x) of each input alone, with gradients: the diagonal of `matrix(x)`."""
         x = self._inputs(x)
-        return own_maps(self._recursion(x), x, memory).nngp if len(x) else x.new_empty(0)
+        recursion = self._recursion(x)
+        if not len(x):
+            return x.new_empty(0)
+        fused = choose(self.backend, recursion, x, None) if any(recursion.plan.is_full) else None
+        return own_maps(recursion, x, memory).nngp if fused is None else fused.variance(x, memory)
 
     def forward(
         self, x1: Tensor, x2: Tensor, diag: bool = False, last_dim_is_batch: bool = False, **params: object
@@ -213,6 +274,14 @@ class InfiniteWidthKernel(Kernel):
         _check_dtype(x1 if dtype is None else x1.new_empty(0, dtype=dtype))
         dtype, device = dtype or x1.dtype, device or x1.device
         return x1.to(device, dtype), None if x2 is None else x2.to(device, dtype)
+
+    def _pair(self, x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        x1, x2 = self._inputs(x1), None if x2 is None else self._inputs(x2)
+        if x2 is not None and (x1.shape[1:], x1.dtype) != (x2.shape[1:], x2.dtype):
+            raise ValueError(
+                f"inputs {tuple(x1.shape)} of {x1.dtype} and {tuple(x2.shape)} of {x2.dtype} given, expected one shape and dtype"
+            )
+        return x1, x2
 
     def _inputs(self, x: Tensor) -> Tensor:
         _check_dtype(x)
