@@ -5,10 +5,10 @@ from .cost import estimate
 from .draws import Draws
 from .evaluation import compare, evaluate
 from .evaluation.prior_predictive import prior_predictive
+from .group import SamplingError
 from .module import BayesianModule, attach
 from .posterior import Posterior
 from .priors.funnel import FunnelWarning
-from .run import SamplingError
 from .sampling import sample
 from .store import StoreError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from .disk import StoreError, free_bytes
 from .posterior import Posterior
 from .samplers import Sampler
-from .store import StoreError, free_bytes
 
 
 @dataclass(frozen=True)

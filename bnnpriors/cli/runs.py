@@ -20,7 +20,7 @@ from ..draws import Draws
 from ..store import StoreError
 
 LIBRARIES = ("bnnpriors", "torch", "numpy", "zarr", "arviz-stats", "scikit-learn", "torchmetrics")
-MAY_DIFFER = ("name", "output", "config", "ood", "num_samples", "subcommand")
+MAY_DIFFER = ("name", "output", "config", "ood", "num_samples", "executor", "scheduler", "subcommand")
 """Settings that a run may be continued with other values of."""
 
 

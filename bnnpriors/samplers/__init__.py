@@ -2,6 +2,7 @@
 
 from .amagold import AMAGOLD
 from .base import Sampler
+from .exchange import ReplicaExchange
 from .ggmc import GGMC
 from .hmc import HMC
 from .langevin import BAOAB, OBABO
@@ -26,5 +27,6 @@ __all__ = [
     "SGNHT",
     "Cyclical",
     "Layerwise",
+    "ReplicaExchange",
     "Sampler",
 ]

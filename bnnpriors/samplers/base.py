@@ -36,6 +36,9 @@ class Sampler:
     independent_chains = True
     """Whether a step of one chain ignores the others, so that chains can be spread over threads."""
 
+    independent_rungs = True
+    """Whether a step of one rung's chains ignores the other rungs, so that rungs can be spread over processes."""
+
     reversible = True
     """Whether a step without friction and noise leads back after a flip of the momentum, as a Metropolis test needs."""
 

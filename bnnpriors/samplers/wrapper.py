@@ -53,6 +53,11 @@ class Wrapper(Sampler):
         return self.sampler.independent_chains
 
     @property
+    def independent_rungs(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.independent_rungs
+
+    @property
     def reversible(self) -> bool:  # type: ignore[override]
         """The other's."""
         return self.sampler.reversible

@@ -28,6 +28,7 @@ from bnnpriors.samplers import (
     SGNHT,
     Cyclical,
     Layerwise,
+    ReplicaExchange,
     Sampler,
 )
 
@@ -51,6 +52,10 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
     "Cyclical": (Cyclical(SGHMC(), 40), {"time reversal", "harmonic", "order of minibatches"}),
     "Cyclical, tested": (Cyclical(GGMC(steps_per_test=3), 20), {"harmonic"}),
     "Layerwise": (Layerwise(BAOAB(), every=20), {"harmonic", "order of minibatches"}),
+    "ReplicaExchange": (
+        ReplicaExchange(GGMC(step_size=0.3, steps_per_test=3), every=2),
+        {"chains", "harmonic"},
+    ),
     "Layerwise, tested": (Layerwise(AMAGOLD(steps_per_test=3), every=20), {"harmonic"}),
 }
 """Each sampler, and what does not apply to it."""
