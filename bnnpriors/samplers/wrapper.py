@@ -65,6 +65,10 @@ class Wrapper(Sampler):
         """The other's."""
         return self.sampler.gradients(target)
 
+    def memory(self, target: Target) -> int:
+        """The other's."""
+        return self.sampler.memory(target)
+
     def check(self, target: Target) -> None:
         """The other's."""
         self.sampler.check(target)

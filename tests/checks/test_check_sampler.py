@@ -42,6 +42,10 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
     "GGMC": (GGMC(), {"order of minibatches"}),
     "GGMC tested": (GGMC(step_size=0.3, steps_per_test=4), {"harmonic"}),
     "HMC": (HMC(num_steps=5), {"harmonic", "minibatches", "order of minibatches"}),
+    "HMC dense": (
+        HMC(num_steps=5, metric="dense"),
+        {"chains", "harmonic", "minibatches", "order of minibatches"},
+    ),
     "SGHMC": (SGHMC(), {"time reversal", "order of minibatches"}),
     "BAOAB": (BAOAB(), {"order of minibatches"}),
     "OBABO": (OBABO(), {"order of minibatches"}),
