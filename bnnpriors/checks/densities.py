@@ -38,6 +38,10 @@ class Law:
         """Draw the data anew, given z; False where there are none to draw."""
         return False
 
+    def part(self, chains: slice | Tensor) -> Law:
+        """The law of some of the chains, where they have data of their own."""
+        return self
+
 
 class Gaussian(Law):
     """N(0, R diag(s²) Rᵀ) with standard deviations s from 1 to 10 (a condition number of 100), R a rotation."""
@@ -219,6 +223,12 @@ class Network(Law):
         """y ~ N(f(x; z), ½²)."""
         self.data = self.outputs(z) + 0.5 * _normal(len(z), 6, generator)
         return True
+
+    def part(self, chains: slice | Tensor) -> Network:
+        """With their data."""
+        new = Network()
+        new.data = self.data[chains]
+        return new
 
 
 def _normal(chains: int, dim: int, generator: torch.Generator) -> Tensor:

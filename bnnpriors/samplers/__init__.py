@@ -2,6 +2,7 @@
 
 from .amagold import AMAGOLD
 from .base import Sampler
+from .chees import ChEES
 from .ggmc import GGMC
 from .hmc import HMC
 from .langevin import BAOAB, OBABO
@@ -24,6 +25,7 @@ __all__ = [
     "SGHMC",
     "SGLD",
     "SGNHT",
+    "ChEES",
     "Cyclical",
     "Layerwise",
     "Sampler",
