@@ -8,6 +8,7 @@ from .hmc import HMC
 from .langevin import BAOAB, OBABO
 from .layerwise import Layerwise
 from .map import MAP
+from .mclmc import MCLMC
 from .psgld import PSGLD
 from .schedules import Cyclical
 from .sghmc import SGHMC
@@ -20,6 +21,7 @@ __all__ = [
     "GGMC",
     "HMC",
     "MAP",
+    "MCLMC",
     "OBABO",
     "PSGLD",
     "SGHMC",

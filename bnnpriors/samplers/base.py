@@ -39,6 +39,12 @@ class Sampler:
     reversible = True
     """Whether a step without friction and noise leads back after a flip of the momentum, as a Metropolis test needs."""
 
+    preserves_volume = True
+    """Whether a step without friction and noise has a Jacobian of 1; else its Metropolis test counts the change of volume."""
+
+    anneals = True
+    """Whether at T = 0, as in a schedule's exploration, steps go down the potential."""
+
     state_type: type[Any]
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:

@@ -25,9 +25,11 @@ below the first maximum. There are further, lower ones beyond."""
 
 
 class ChEESState(NamedTuple):
-    """State of `ChEES`; `trajectories` is their number so far, and the fields after it belong to warm-up. `ascent` [chains, 3]: Adam's
-    mean square, the averaged log τ, and the updates so far; `before`, `proposal`, `ending`: θ, θ′ and p′ of the last trajectory,
-    accepted or not."""
+    """State of `ChEES`; `trajectories` is their number so far, and the fields after it belong to warm-up.
+
+    `ascent` [chains, 3]: Adam's mean square, the averaged log τ, and the updates so far; `before`, `proposal`, `ending`: θ, θ′,
+    and p′ of the last trajectory, accepted or not.
+    """
 
     theta: Tensor
     potential: Tensor

@@ -57,6 +57,16 @@ class Wrapper(Sampler):
         """The other's."""
         return self.sampler.reversible
 
+    @property
+    def preserves_volume(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.preserves_volume
+
+    @property
+    def anneals(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.anneals
+
     def frictionless(self) -> Sampler:
         """Around the other without friction."""
         return replace(self, sampler=self.sampler.frictionless())

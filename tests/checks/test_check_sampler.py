@@ -21,6 +21,7 @@ from bnnpriors.samplers import (
     BAOAB,
     GGMC,
     HMC,
+    MCLMC,
     OBABO,
     PSGLD,
     SGHMC,
@@ -48,6 +49,14 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
         {"chains", "harmonic", "minibatches", "order of minibatches"},
     ),
     "ChEES": (ChEES(num_steps=10), {"chains", "harmonic", "minibatches", "order of minibatches"}),
+    "MCLMC": (
+        MCLMC(energy_variance=None),
+        {"volume", "harmonic", "double well", "minibatches", "order of minibatches"},
+    ),
+    "MCLMC tested": (
+        MCLMC(steps_per_test=4),
+        {"volume", "harmonic", "double well", "minibatches", "order of minibatches"},
+    ),
     "SGHMC": (SGHMC(), {"time reversal", "order of minibatches"}),
     "BAOAB": (BAOAB(), {"order of minibatches"}),
     "OBABO": (OBABO(), {"order of minibatches"}),
