@@ -109,7 +109,9 @@ class DoubleWell(Law):
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """F⁻¹(u)."""
-        return _interpolate(self.below, self.grid, _uniform(chains, 1, generator))
+        return _interpolate(
+            self.below, self.grid, torch.rand(chains, 1, generator=generator, dtype=torch.float64)
+        )
 
     def positions(self, z: Tensor) -> Tensor:
         """F(z), by the trapezium rule and linear interpolation."""
@@ -204,8 +206,7 @@ class Network(Law):
     def outputs(self, z: Tensor) -> Float[Tensor, "chains inputs"]:
         """f(x; z) = z₉ + Σ_k z_{6+k} tanh(z_k x + z_{3+k})/√3."""
         slope, shift, weight = z[:, :9].view(-1, 3, 3, 1).unbind(1)
-        hidden = torch.tanh(slope * self.inputs.to(z) + shift)
-        return z[:, 9:] + (weight * hidden).sum(1) / 3**0.5
+        return z[:, 9:] + (weight * torch.tanh(slope * self.inputs.to(z) + shift)).sum(1) / 3**0.5
 
     def potential(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         """‖z‖²/2 + 2 ‖y − f(x; z)‖²."""
@@ -236,10 +237,6 @@ class Network(Law):
 
 def _normal(chains: int, dim: int, generator: torch.Generator) -> Tensor:
     return torch.randn(chains, dim, generator=generator, dtype=torch.float64)
-
-
-def _uniform(chains: int, dim: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(chains, dim, generator=generator, dtype=torch.float64)
 
 
 def _estimate(terms: Float[Tensor, "chains data"], index: Tensor | None) -> Float[Tensor, " chains"]:

@@ -14,7 +14,7 @@ from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, Moments, metric_windows
 from .base import Sampler, positive, settle, whole
-from .metric import Diagonal, Move, check_metric, leapfrog
+from .metric import Diagonal, check_metric, leapfrog_each
 from .rungs import Rungs
 
 ADAM_DECAY, LARGEST_UPDATE = 0.95, 0.35
@@ -146,7 +146,9 @@ class ChEES(Sampler):
         steps = halton(state.trajectories) * state.trajectory_length / state.step_size
         steps = steps.ceil().clamp(1, self.max_steps)
         step = state.step_size[:, None]
-        theta, potential, gradient, end = _integrate(target, state, start, step, steps)
+        theta, potential, gradient, end = leapfrog_each(
+            target, state.theta, state.gradient, start, step, state.inverse_mass, steps
+        )
         old_energy = state.potential + metric.kinetic(start)
         error = potential + metric.kinetic(end) - old_energy
         state = state._replace(
@@ -240,31 +242,3 @@ def _slope(state: ChEESState, acceptance: Tensor, rungs: Rungs) -> Float64[Tenso
     change = ((proposal**2 - before**2) * mass).sum(1)
     each = weight * change * (proposal * ending).sum(1)
     return halton(state.trajectories - 1) * rungs.sum(each) / total
-
-
-def _integrate(
-    target: Target,
-    state: ChEESState,
-    momentum: Float[Tensor, "chains dim"],
-    step: Float[Tensor, "chains 1"],
-    steps: Float[Tensor, " chains"],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Leapfrog of every chain for its own number of steps: θ, U, ∇U and p at the end."""
-
-    def move(chains: slice | Tensor) -> Move:
-        return Diagonal(state.inverse_mass[chains]).mover(step[chains])
-
-    lengths = sorted({int(number) for number in steps.tolist()})
-    every = slice(None)
-    if len(lengths) == 1:
-        return leapfrog(target, state.theta, state.gradient, momentum, step, move(every), lengths[0])
-    theta, potential = state.theta.clone(), state.potential.clone()
-    gradient, momentum = state.gradient.clone(), momentum.clone()
-    done = 0
-    for length in lengths:
-        chains = (steps >= length).nonzero()[:, 0]
-        theta[chains], potential[chains], gradient[chains], momentum[chains] = leapfrog(
-            target.part(chains), theta[chains], gradient[chains], momentum[chains], step[chains], move(chains), length - done
-        )  # fmt: skip
-        done = length
-    return theta, potential, gradient, momentum

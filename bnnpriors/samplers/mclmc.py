@@ -58,7 +58,8 @@ class MCLMC(Sampler):
 
     Args:
         step_size: h, the start of the adaptation where there is warm-up.
-        decoherence_length: L, the time in which the direction forgets; infinity for none but a test's fresh momenta.
+        decoherence_length: L, the time in which the direction forgets; None for 1 without a test, and infinity with one, where
+            each trajectory begins afresh. Without O the B's of neighbouring steps are one.
         steps_per_test: steps of a trajectory, which is one sampler step; None for no test, one update a step.
         jitter: with a test each trajectory's h is multiplied by a number uniform in 1 ± jitter.
         target_acceptance: with a test, what dual averaging of h aims at; None keeps h.
@@ -70,7 +71,7 @@ class MCLMC(Sampler):
     """
 
     step_size: float = 0.01
-    decoherence_length: float = 1.0
+    decoherence_length: float | None = None
     steps_per_test: int | None = None
     jitter: float = 0.1
     target_acceptance: float | None = 0.8
@@ -84,7 +85,7 @@ class MCLMC(Sampler):
 
     def __post_init__(self) -> None:
         positive(self, step_size=self.step_size)
-        if not self.decoherence_length > 0:
+        if self.decoherence_length is not None and not self.decoherence_length > 0:
             raise ValueError(
                 f"MCLMC: decoherence_length {self.decoherence_length} given, expected a positive number or infinity"
             )
@@ -97,6 +98,12 @@ class MCLMC(Sampler):
         if self.energy_variance is not None:
             positive(self, energy_variance=self.energy_variance)
         check_metric(self, self.metric, ("diagonal", "identity"))
+
+    @property
+    def _decoherence(self) -> float:
+        if self.decoherence_length is None:
+            return 1.0 if self.steps_per_test is None else math.inf
+        return self.decoherence_length
 
     def check(self, target: Target) -> None:
         """No minibatches, and directions to turn to."""
@@ -130,24 +137,27 @@ class MCLMC(Sampler):
         size, temperature, tested = state.step_size, target.temperature, self.steps_per_test is not None
         if tested:
             size = size * (1 + self.jitter * (2 * streams.uniform() - 1)).to(size)
-        decay = torch.exp(-size / self.decoherence_length)[:, None]
+        decay = torch.exp(-size / self._decoherence)[:, None]
         noise = ((1 - decay**2) * temperature[:, None]).sqrt()
-        turn = 0.5 * size.double() * (target.dim / temperature.double()).sqrt() / (target.dim - 1)
+        half = 0.5 * size.double() * (target.dim / temperature.double()).sqrt() / (target.dim - 1)
         drift = (size * (target.dim * temperature).sqrt())[:, None] * state.spread
-        theta, potential, momentum = state.theta, state.potential, state.momentum
-        slope, work = state.spread * state.gradient, torch.zeros_like(potential)
-        for index in range(self.steps_per_test or 1):
+        theta, momentum = state.theta, state.momentum
+        slope, work = state.spread * state.gradient, torch.zeros_like(state.potential)
+        count, glides = self.steps_per_test or 1, self._decoherence == math.inf
+        for index in range(count):
             if tested and index == 0:
                 momentum = streams.normal(target.dim) * temperature[:, None].sqrt()
                 state = state._replace(momentum=momentum)
-            elif self.decoherence_length < math.inf:
+            elif not glides:
                 momentum = torch.addcmul(decay * momentum, streams.normal(target.dim), noise)
-            momentum, first = _turned(momentum, slope, turn)
+            if index == 0 or not glides:
+                momentum, change = _turned(momentum, slope, half)
+                work = work + change
             theta = torch.addcmul(theta, drift, momentum / momentum.norm(dim=1, keepdim=True))
             potential, gradient = target.value_and_gradient(theta)
             slope = state.spread * gradient
-            momentum, second = _turned(momentum, slope, turn)
-            work = work + (first + second)
+            momentum, change = _turned(momentum, slope, 2 * half if glides and index + 1 < count else half)
+            work = work + change
         error = potential - state.potential + temperature * work
         new = state._replace(theta=theta, potential=potential, gradient=gradient, momentum=momentum)
         if tested:

@@ -89,6 +89,33 @@ def leapfrog(
     return theta, potential, gradient, momentum
 
 
+def leapfrog_each(
+    target: Target,
+    theta: Float[Tensor, "chains dim"],
+    gradient: Float[Tensor, "chains dim"],
+    momentum: Float[Tensor, "chains dim"],
+    step: Float[Tensor, "chains 1"],
+    inverse_mass: Float[Tensor, "chains dim"],
+    steps: Float[Tensor, " chains"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`leapfrog` of every chain for its own number of steps. Chains that are done drop out, so no gradient is wasted."""
+    lengths = sorted({int(number) for number in steps.tolist()})
+    if len(lengths) == 1:
+        move = Diagonal(inverse_mass).mover(step)
+        return leapfrog(target, theta, gradient, momentum, step, move, lengths[0])
+    theta, gradient, momentum = theta.clone(), gradient.clone(), momentum.clone()
+    potential = gradient.new_zeros(len(theta), dtype=torch.float64)
+    done = 0
+    for length in lengths:
+        on = (steps >= length).nonzero()[:, 0]
+        move = Diagonal(inverse_mass[on]).mover(step[on])
+        theta[on], potential[on], gradient[on], momentum[on] = leapfrog(
+            target.part(on), theta[on], gradient[on], momentum[on], step[on], move, length - done
+        )
+        done = length
+    return theta, potential, gradient, momentum
+
+
 def check_metric(owner: object, metric: str, known: tuple[str, ...]) -> None:
     """Raise ValueError for a name that is none of the known metrics."""
     if metric not in known:

@@ -82,10 +82,10 @@ def test_extreme_turns():
     torch.testing.assert_close(undone, -change)
 
 
-@pytest.mark.parametrize("tested", [True, False])
-def test_steps_by_hand(tested):
+@pytest.mark.parametrize(("tested", "length"), [(True, 2.0), (True, None), (False, 2.0), (False, None)])
+def test_steps_by_hand(tested, length):
     """O B A B with the sinh and cosh of the docstring, at a temperature and in a metric; ΔE of the steps."""
-    dim, h, temperature, length = 3, 0.3, 0.7, 2.0
+    dim, h, temperature = 3, 0.3, 0.7
     stiffness = torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
     spread = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
     target = target_of(of_potential(lambda x: 0.5 * stiffness * x**2, dim=dim, temperature=temperature), 5)
@@ -93,8 +93,8 @@ def test_steps_by_hand(tested):
     sampler = MCLMC(step_size=h, decoherence_length=length, steps_per_test=3 if tested else None, jitter=0.0)
     state = sampler.init(target, normal(5, dim), Pooled(0, 5))._replace(spread=spread.expand(5, dim))
     new, info = sampler.step(target, state, Accepting(1, 5))
-    draws, a = Pooled(1, 5), math.exp(-h / length)
-    noise = [draws.normal(dim) for _ in range(steps)]
+    draws, a = Pooled(1, 5), math.exp(-h / (length or (math.inf if tested else 1.0)))
+    noise = [draws.normal(dim) for _ in range(1 if a == 1 else steps)] * 3
     for chain, chain_error in enumerate(info["energy_error"]):
         theta, m, error = state.theta[chain], state.momentum[chain], 0.0
         for index in range(steps):
