@@ -14,6 +14,7 @@ from .sampled import SamplePredictive
 from .temperatures import check_temperatures
 
 _LOW_ACCEPTANCE, _HIGH_ACCEPTANCE = 0.4, 0.98
+_HIGH_ENERGY_VARIANCE = 5e-3
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def summary(
 
     Figures, the worst over what was looked at: `rhat_*`, `rhat_share_*` (the share of scalars with R̂ >
     1.01), `ess_bulk_*` and `ess_tail_*`, for `weights` and `predictions`; `acceptance`, `divergent` (a
-    share), `bfmi` (E-BFMI, the energy's fraction of missing information, the lowest over chains);
+    share), `energy_variance` (the mean square of the energy's error over T² and the latents, where no test corrects
+    for it), `bfmi` (E-BFMI, the energy's fraction of missing information, the lowest over chains);
     `kinetic_temperature` and `configurational_temperature` as multiples of each chain's T, so that 1 is
     right; `kinetic_inside` and `kinetic_inside_tensors`, the shares inside the central 99 % interval.
     """
@@ -73,7 +75,7 @@ def summary(
         spaces["predictions"] = pred.predictions_by_chain(points.to(pred.outputs.device))
     notes: list[str] = []
     funnels: list[str] = []
-    moves, said_of_moves = _check_moves(stats)
+    moves, said_of_moves = _check_moves(stats, temperatures, theta.shape[2])
     if np.all(temperatures == temperatures[0]):
         for name, samples in spaces.items():
             found, said = check_convergence(name, samples, max_scalars=max_scalars, seed=seed)
@@ -99,8 +101,10 @@ def summary(
     return Diagnostics(figures | moves | warm, notes + said_of_moves + warnings, tensors, funnels)
 
 
-def _check_moves(stats: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
-    """Acceptance, divergences and the energy's fraction of missing information."""
+def _check_moves(
+    stats: Mapping[str, np.ndarray], temperatures: np.ndarray, dim: int
+) -> tuple[dict[str, float], list[str]]:
+    """Acceptance, or the energy's error where nothing is refused; divergences; the energy's fraction of missing information."""
     figures: dict[str, float] = {}
     notes: list[str] = []
     acceptance = stats.get("acceptance")
@@ -117,6 +121,15 @@ def _check_moves(stats: Mapping[str, np.ndarray]) -> tuple[dict[str, float], lis
             notes.append(
                 f"Acceptance is {figures['acceptance']:.3f}, which is correct but slow: a larger step_size "
                 "would explore faster."
+            )
+    if "energy_error" in stats and acceptance is None:
+        warm = temperatures > 0
+        ratio = stats["energy_error"][warm] / temperatures[warm, None]
+        figures["energy_variance"] = float(np.mean(ratio**2)) / dim if warm.any() else math.nan
+        if figures["energy_variance"] > _HIGH_ENERGY_VARIANCE:
+            notes.append(
+                f"The energy's error has a mean square of {figures['energy_variance']:.2g} T² a latent, and no test corrects "
+                "for it: lower step_size or energy_variance, or pass steps_per_test."
             )
     if "divergent" in stats:
         count = int(np.nansum(stats["divergent"]))

@@ -2,12 +2,14 @@
 
 from .amagold import AMAGOLD
 from .base import Sampler
+from .chees import ChEES
 from .exchange import ReplicaExchange
 from .ggmc import GGMC
 from .hmc import HMC
 from .langevin import BAOAB, OBABO
 from .layerwise import Layerwise
 from .map import MAP
+from .mclmc import MCLMC
 from .psgld import PSGLD
 from .schedules import Cyclical
 from .sghmc import SGHMC
@@ -20,11 +22,13 @@ __all__ = [
     "GGMC",
     "HMC",
     "MAP",
+    "MCLMC",
     "OBABO",
     "PSGLD",
     "SGHMC",
     "SGLD",
     "SGNHT",
+    "ChEES",
     "Cyclical",
     "Layerwise",
     "ReplicaExchange",

@@ -62,6 +62,16 @@ class Wrapper(Sampler):
         """The other's."""
         return self.sampler.reversible
 
+    @property
+    def preserves_volume(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.preserves_volume
+
+    @property
+    def anneals(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.anneals
+
     def frictionless(self) -> Sampler:
         """Around the other without friction."""
         return replace(self, sampler=self.sampler.frictionless())
@@ -69,6 +79,10 @@ class Wrapper(Sampler):
     def gradients(self, target: Target) -> tuple[float, float]:
         """The other's."""
         return self.sampler.gradients(target)
+
+    def memory(self, target: Target) -> int:
+        """The other's."""
+        return self.sampler.memory(target)
 
     def check(self, target: Target) -> None:
         """The other's."""
