@@ -1,11 +1,12 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, priors, samplers
+from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers
 from .cost import estimate
 from .draws import Draws
 from .evaluation import compare, evaluate
 from .evaluation.prior_predictive import prior_predictive
 from .module import BayesianModule, attach
+from .optim import potential
 from .posterior import Posterior
 from .priors.funnel import FunnelWarning
 from .run import SamplingError
@@ -31,6 +32,8 @@ __all__ = [
     "infinite",
     "likelihoods",
     "models",
+    "optim",
+    "potential",
     "prior_predictive",
     "priors",
     "sample",
