@@ -7,11 +7,13 @@ from .hmc import HMC
 from .langevin import BAOAB, OBABO
 from .layerwise import Layerwise
 from .map import MAP
+from .nuts import NUTS
 from .psgld import PSGLD
 from .schedules import Cyclical
 from .sghmc import SGHMC
 from .sgld import SGLD
 from .sgnht import SGNHT
+from .swag import SWAG
 
 __all__ = [
     "AMAGOLD",
@@ -19,11 +21,13 @@ __all__ = [
     "GGMC",
     "HMC",
     "MAP",
+    "NUTS",
     "OBABO",
     "PSGLD",
     "SGHMC",
     "SGLD",
     "SGNHT",
+    "SWAG",
     "Cyclical",
     "Layerwise",
     "Sampler",
