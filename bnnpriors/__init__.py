@@ -3,7 +3,7 @@
 from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers
 from .cost import estimate
 from .draws import Draws
-from .evaluation import compare, evaluate
+from .evaluation import compare, evaluate, step_size_bias
 from .evaluation.prior_predictive import prior_predictive
 from .module import BayesianModule, attach
 from .optim import potential
@@ -38,4 +38,5 @@ __all__ = [
     "priors",
     "sample",
     "samplers",
+    "step_size_bias",
 ]
