@@ -1,12 +1,13 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, priors, samplers, variational
+from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers, variational
 from .cost import estimate
 from .draws import Draws
-from .evaluation import compare, evaluate
+from .evaluation import compare, evaluate, step_size_bias
 from .evaluation.prior_predictive import prior_predictive
 from .group import SamplingError
 from .module import BayesianModule, attach
+from .optim import potential
 from .posterior import Posterior
 from .priors.funnel import FunnelWarning
 from .sampling import sample
@@ -31,9 +32,12 @@ __all__ = [
     "infinite",
     "likelihoods",
     "models",
+    "optim",
+    "potential",
     "prior_predictive",
     "priors",
     "sample",
     "samplers",
+    "step_size_bias",
     "variational",
 ]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .cluster import open_client
 from .cost import check_room, estimate
@@ -28,6 +27,7 @@ from .run import Run
 from .samplers import Sampler
 from .segments import pack
 from .spread import SpreadRun
+from .starts import check_init, identity_of, start
 from .store import FORMAT, Store, StoreError
 from .streams import Streams
 
@@ -45,7 +45,7 @@ def sample(
     seed: int = 0,
     store: str | Path | None = None,
     resume: bool = False,
-    init: str = "prior",
+    init: str | Draws = "prior",
     progress: bool = True,
     compile: bool | None = None,
     chunk_size: int | None = None,
@@ -61,7 +61,9 @@ def sample(
         store: folder of a zarr store; None keeps the draws in memory.
         resume: continue the run in `store`, bit for bit as if it had not stopped, or extend it where
             `num_samples` has grown; start it where there is none.
-        init: "prior" starts each chain at a draw from the prior, "model" at the module's present latents.
+        init: "prior" starts each chain at a draw from the prior, "model" at the module's present latents, "map" where 1000 steps
+            of `samplers.MAP` lead from a draw from the prior, each chain by itself; the draws of another run of the same chains,
+            such as an ensemble, start each chain at its last draw there.
         progress: show what the run will take and a progress bar, in a notebook or where standard error is a terminal.
         compile, chunk_size: whether programs are compiled and how many chains one call evaluates; None
             chooses (`bnnpriors.planning`). Draws depend on the choice through rounding alone; a store
@@ -90,8 +92,7 @@ def sample(
     )
     if chunk_size is not None:
         (chunk_size,) = _integers(chunk_size=chunk_size)
-    if init not in ("prior", "model"):
-        raise ValueError(f"sample: init {init!r} given, expected 'prior' or 'model'")
+    check_init(posterior, init, num_chains * len(posterior.temperatures))
     if resume and store is None:
         raise ValueError("sample: resume=True given without a store; pass store='folder'")
     if store is not None and not resume and Path(store).exists():
@@ -120,7 +121,13 @@ def sample(
     keys = [(rung, chain) for rung in range(rungs) for chain in range(num_chains)]
     streams = Streams(seed, keys, dtype=posterior.dtype, device=posterior.device)
     identity = fingerprint(
-        posterior, sampler, num_warmup=num_warmup, num_chains=num_chains, thin=thin, seed=seed, init=init
+        posterior,
+        sampler,
+        num_warmup=num_warmup,
+        num_chains=num_chains,
+        thin=thin,
+        seed=seed,
+        init=identity_of(init),
     )
     schedule = Schedule(num_warmup, num_samples, thin)
     exact, estimates = sampler.gradients(posterior.target(len(keys)))
@@ -133,7 +140,8 @@ def sample(
             client = stack.enter_context(open_client(scheduler, workers=wanted))
             workers = count_workers(client)
         bar = stack.enter_context(Progress(schedule.total, heading=heading, enabled=progress))
-        theta = _start(posterior, streams, init)
+        begun = path is not None and resume and path.exists() and Store.open(path).checkpoint is not None
+        theta = start(posterior, streams, "prior" if begun else init)
         if path is not None and resume and path.exists():
             archive = Store.open(path, writable=True)
         else:
@@ -176,12 +184,6 @@ def sample(
         f"stopped at draw {archive.num_draws} of {num_samples}; these draws are returned", stacklevel=2
     )
     return Draws(archive, posterior)
-
-
-def _start(posterior: Posterior, streams: Streams, init: str) -> Tensor:
-    if init == "model":
-        return posterior.current().repeat(len(streams.generators), 1)
-    return torch.stack([posterior.sample_prior(generator) for generator in streams.generators])
 
 
 def _picklable(posterior: Posterior) -> Any:

@@ -10,8 +10,9 @@ import numpy as np
 from ..layout import Layout
 from .chains import check_convergence, subset
 from .funnels import LOW_BFMI, check_funnels, energy_information
+from .run_verdict import run_verdict
 from .sampled import SamplePredictive
-from .temperatures import check_temperatures
+from .temperatures import check_temperatures, tensor_temperatures
 
 _LOW_ACCEPTANCE, _HIGH_ACCEPTANCE = 0.4, 0.98
 _HIGH_ENERGY_VARIANCE = 5e-3
@@ -25,6 +26,7 @@ class Diagnostics:
         figures: name -> number; NaN where it could not be computed, and then a warning says why.
         warnings: what looks wrong and what to do, in plain language. Empty means that nothing was found.
         tensors: parameter name -> share of its draws whose kinetic temperature lies inside the 99 % interval.
+        tensor_temperatures: parameter name -> its kinetic and configurational temperatures as multiples of T, those recorded.
         funnels: names of the hyperparameters whose centred weights make a funnel; a warning says what to do.
     """
 
@@ -32,16 +34,26 @@ class Diagnostics:
     warnings: list[str] = field(default_factory=list)
     tensors: dict[str, float] = field(default_factory=dict)
     funnels: list[str] = field(default_factory=list)
+    tensor_temperatures: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the run can be used, in one sentence, and the figures behind it."""
+        return run_verdict(self.figures, self.funnels)
 
     def __str__(self) -> str:
+        warm = self.tensor_temperatures.items()
         rows = [
             *self.figures.items(),
             *((f"kinetic_inside {name}", share) for name, share in self.tensors.items()),
+            *((f"{kind} {name}", value) for name, found in warm for kind, value in found.items()),
         ]
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"{name:<{width}}  {_number(value):>8}" for name, value in rows]
         heading = f"{len(self.warnings)} warnings:" if self.warnings else "No warnings."
-        return "\n".join([*lines, "", heading, *(f"- {warning}" for warning in self.warnings)])
+        return "\n".join(
+            [self.verdict, "", *lines, "", heading, *(f"- {warning}" for warning in self.warnings)]
+        )
 
 
 def summary(
@@ -98,7 +110,8 @@ def summary(
     sizes = np.asarray(layout.sizes, dtype=np.int64)
     warm, warnings, shares = check_temperatures(stats, tensor_stats, sizes, temperatures, theta.shape[2])
     tensors = dict(zip(layout.names, map(float, shares), strict=True)) if len(shares) else {}
-    return Diagnostics(figures | moves | warm, notes + said_of_moves + warnings, tensors, funnels)
+    each = tensor_temperatures(tensor_stats, layout.names, temperatures)
+    return Diagnostics(figures | moves | warm, notes + said_of_moves + warnings, tensors, funnels, each)
 
 
 def _check_moves(

@@ -10,11 +10,13 @@ from .langevin import BAOAB, OBABO
 from .layerwise import Layerwise
 from .map import MAP
 from .mclmc import MCLMC
+from .nuts import NUTS
 from .psgld import PSGLD
 from .schedules import Cyclical
 from .sghmc import SGHMC
 from .sgld import SGLD
 from .sgnht import SGNHT
+from .swag import SWAG
 
 __all__ = [
     "AMAGOLD",
@@ -23,11 +25,13 @@ __all__ = [
     "HMC",
     "MAP",
     "MCLMC",
+    "NUTS",
     "OBABO",
     "PSGLD",
     "SGHMC",
     "SGLD",
     "SGNHT",
+    "SWAG",
     "ChEES",
     "Cyclical",
     "Layerwise",

@@ -11,7 +11,7 @@ from ..conjugate import regression, sample
 from .targets import LIMIT, Accepting, Pooled, Refusing, assert_mean, of_potential, standard_errors, target_of
 
 LADDER = [0.15, 4.0, 0.45, 1.35]
-INNER = HMC(step_size=0.1, num_steps=8, adapt_metric=False)
+INNER = HMC(step_size=0.1, num_steps=8, metric="identity")
 
 
 def wells(x):
