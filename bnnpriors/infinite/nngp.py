@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from .blocks import kernel_matrix, own_maps
 from .plan import lay_out
 from .program import Convolution, PositionMap, Program
 from .recursion import LayerValues, Recursion
+from .sweep import check_lengthscales, sweep
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -144,6 +146,39 @@ class InfiniteWidthKernel(Kernel):
         return self.matrix(*self._moved(x1, x2, dtype, device), memory=memory)
 
     @torch.no_grad()
+    def lengthscale_sweep(
+        self,
+        x1: Float[Tensor, "n *shape"],
+        x2: Float[Tensor, "m *shape"] | None = None,
+        *,
+        lengthscales: Sequence[float],
+        layer: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        memory: int = MEMORY,
+    ) -> Float[Tensor, "lengthscales n m"]:
+        """`gram` for many lengthscales of the taps of one layer, without changing the kernel's own.
+
+        Where that layer is the last and sees all positions at once, K_ℓ = σ_b² + Σ_δ Σ_ℓ(δ) D(δ) with D(δ) = Σ_p V_{p, p+δ}: one
+        pass of the fused kernel gives them all. Otherwise it is a pass for each.
+
+        Args:
+            lengthscales: ℓ, in taps. layer: one of `tap_names`, the last unless given. The others as for `gram`.
+
+        Raises:
+            ValueError: as for `gram`; no such layer, or lengthscales that are not positive.
+        """
+        if not self.tap_names or (layer is not None and layer not in self.tap_names):
+            raise ValueError(
+                f"lengthscale_sweep: layer {layer!r} given, expected one of {self.tap_names} with correlated taps"
+            )
+        check_lengthscales(lengthscales)
+        x1, x2 = self._moved(x1, x2, dtype, device)
+        x1, x2 = self._pair(x1, x2)
+        number = self._scaled[-1 if layer is None else self.tap_names.index(layer)]
+        return sweep(self.backend, self._recursion(x1), number, x1, x2, lengthscales, memory)
+
+    @torch.no_grad()
     def ntk(
         self,
         x1: Float[Tensor, "n *shape"],
@@ -168,11 +203,7 @@ class InfiniteWidthKernel(Kernel):
         memory: int = MEMORY,
     ) -> Float[Tensor, "n m"]:
         """K(x1, x2) as `gram`, with gradients in the hyperparameters and the inputs."""
-        x1, x2 = self._inputs(x1), None if x2 is None else self._inputs(x2)
-        if x2 is not None and (x1.shape[1:], x1.dtype) != (x2.shape[1:], x2.dtype):
-            raise ValueError(
-                f"inputs {tuple(x1.shape)} of {x1.dtype} and {tuple(x2.shape)} of {x2.dtype} given, expected one shape and dtype"
-            )
+        x1, x2 = self._pair(x1, x2)
         recursion = self._recursion(x1)
         fused = choose(self.backend, recursion, x1, x2)
         if fused is not None:
@@ -238,6 +269,14 @@ class InfiniteWidthKernel(Kernel):
         _check_dtype(x1 if dtype is None else x1.new_empty(0, dtype=dtype))
         dtype, device = dtype or x1.dtype, device or x1.device
         return x1.to(device, dtype), None if x2 is None else x2.to(device, dtype)
+
+    def _pair(self, x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        x1, x2 = self._inputs(x1), None if x2 is None else self._inputs(x2)
+        if x2 is not None and (x1.shape[1:], x1.dtype) != (x2.shape[1:], x2.dtype):
+            raise ValueError(
+                f"inputs {tuple(x1.shape)} of {x1.dtype} and {tuple(x2.shape)} of {x2.dtype} given, expected one shape and dtype"
+            )
+        return x1, x2
 
     def _inputs(self, x: Tensor) -> Tensor:
         _check_dtype(x)

@@ -7,8 +7,6 @@ mix planes.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -123,23 +121,24 @@ def tap_terms(matrix: Tensor, size: Pair, dilation: Pair) -> list[Term]:
     Args:
         matrix: Σ, [taps, taps].
     """
-    entries: dict[Pair, list[tuple[int, int, float]]] = defaultdict(list)
-    taps = list(product(range(size[0]), range(size[1])))
-    rows = matrix.tolist()
-    for i, (y, x) in enumerate(taps):
-        for j, (other_y, other_x) in enumerate(taps):
-            if rows[i][j] != 0:
-                entries[other_y - y, other_x - x].append((y, x, rows[i][j]))
+    height, width = size
+    taps = torch.arange(height * width)
+    down = taps // width - (taps // width)[:, None] + height - 1
+    right = taps % width - (taps % width)[:, None] + width - 1
+    shift = (down * (2 * width - 1) + right).flatten()
+    values, places = matrix.flatten(), torch.zeros((2 * height - 1) * (2 * width - 1), dtype=matrix.dtype)
+    highest = places.scatter_reduce(0, shift, values, "amax", include_self=False)
+    lowest = places.scatter_reduce(0, shift, values, "amin", include_self=False)
+    is_even = torch.isclose(highest, lowest, rtol=1e-15, atol=0)
     terms = []
-    for (ey, ex), found in entries.items():
-        height, width = size[0] - abs(ey), size[1] - abs(ex)
-        dy, dx = ey * dilation[0], ex * dilation[1]
-        first = found[0][2]
-        is_even = all(math.isclose(weight, first, rel_tol=1e-15) for *_, weight in found)
-        if is_even and len(found) == height * width:
-            terms.append(Term(dy, dx, max(0, -ey), max(0, -ex), height, width, first))
-        else:
-            terms += [Term(dy, dx, y, x, 1, 1, weight) for y, x, weight in found]
+    for place in (is_even & (highest != 0)).nonzero()[:, 0].tolist():
+        ey, ex = place // (2 * width - 1) - height + 1, place % (2 * width - 1) - width + 1
+        box = (max(0, -ey), max(0, -ex), height - abs(ey), width - abs(ex))
+        terms.append(Term(ey * dilation[0], ex * dilation[1], *box, float(highest[place])))
+    for entry in ((~is_even[shift]) & (values != 0)).nonzero()[:, 0].tolist():
+        (y, x), (other_y, other_x) = (divmod(tap, width) for tap in divmod(entry, height * width))
+        shifts = ((other_y - y) * dilation[0], (other_x - x) * dilation[1])
+        terms.append(Term(*shifts, y, x, 1, 1, float(values[entry])))
     return terms
 
 
