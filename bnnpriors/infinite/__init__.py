@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
+from . import zoo
 from .backends import Backend
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
@@ -57,4 +58,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel"]
+__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel", "zoo"]
