@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import library
-from .lowering import Lowered
-from .steps import Pair, Step, Term, Value, offsets_of_segments
+from .steps import Lowered, Pair, Step, Term, Value, offsets_of_segments
 
 
 @dataclass

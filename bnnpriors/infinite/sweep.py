@@ -16,7 +16,8 @@ from .blocks import kernel_matrix
 from .fused import FusedKernel
 from .program import Convolution
 from .recursion import Recursion
-from .steps import Step, Unfusable, tap_terms
+from .stencils import tap_terms
+from .steps import Step, Unfusable
 
 TERM_BYTES = 2**28
 """For the sums D(δ) of one block of pairs."""
