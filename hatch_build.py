@@ -10,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,14 @@ def compile_library() -> Path:
     if compiler is None:
         raise OSError("no C++ compiler was found (g++, clang++ or the one that CXX names)")
     library = Path(recipe["LIBRARY"])
-    done = subprocess.run(recipe["command"](compiler, library), capture_output=True, text=True, check=False)
-    if done.returncode:
-        library.unlink(missing_ok=True)
-        raise OSError(f"{compiler} failed:\n{done.stderr[-2000:]}")
+    with tempfile.TemporaryDirectory(
+        dir=library.parent
+    ) as folder:  # on the same disk: it appears complete or not at all
+        made = Path(folder) / library.name
+        done = subprocess.run(recipe["command"](compiler, made), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"{compiler} failed:\n{done.stderr[-2000:]}")
+        made.replace(library)
     return library
 
 

@@ -129,10 +129,17 @@ class FusedKernel:
             parts.append(self.own_block(one).diagonal() if one.variance is None else one.variance)
         return torch.cat(parts)
 
-    def terms(self, one: Prepared, other: Prepared, readout: Step) -> Float[Tensor, "n m terms"]:
-        """The sums over boxes that a readout weights, before it does."""
+    def terms(
+        self, one: Prepared, other: Prepared, readout: Step, *, is_own: bool
+    ) -> Float[Tensor, "n m terms"]:
+        """The sums over boxes that a readout weights, before it does.
+
+        Args:
+            is_own: whether both sets are one; each pair of images is then computed once, and the terms of its mirror image are
+                those of opposite offsets.
+        """
         out = one.inputs.new_empty(one.count, other.count, len(readout.terms))
-        self._run(self._laid_out(readout), one, other, out, symmetry=0)
+        self._run(self._laid_out(readout), one, other, out, symmetry=2 if is_own else 0)
         return out
 
     def _laid_out(self, readout: Step | None = None) -> Layout:

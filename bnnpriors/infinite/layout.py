@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import library
-from .lowering import Lowered
-from .steps import Pair, Step, Value, offsets_of_segments
+from .steps import Lowered, Pair, Step, Term, Value, offsets_of_segments
 
 
 @dataclass
@@ -28,7 +28,8 @@ class Layout:
     def work_vectors(self, group: int) -> int:
         """Vectors of memory that a thread needs for a group of images."""
         program = self.program
-        return 3 * program.line_size + group * (program.locals * program.local_size + program.store_size)
+        scratch = 2 * program.line_size + program.plane_size
+        return scratch + group * (program.locals * program.local_size + program.store_size)
 
 
 def lay_out_memory(lowered: Lowered, inputs: Pair, channels: int, *, expand: Step | None = None) -> Layout:
@@ -52,10 +53,12 @@ def lay_out_memory(lowered: Lowered, inputs: Pair, channels: int, *, expand: Ste
         operation.first, operation.count = len(terms), len(step.terms)
         if step.kind == library.READOUT:
             operation.first, operation.count = len(ranges), int(step is expand)
-            at = {offset: [t for t in step.terms if (t.dy, t.dx) == offset] for offset in set(_shifts(step))}
+            at: dict[Pair, list[Term]] = defaultdict(list)
+            for term in step.terms:
+                at[term.dy, term.dx].append(term)
             for offset in offsets[_segment(step)]:
                 ranges.append(len(terms))
-                terms += [(*t[:-1], 1.0 if step is expand else t.weight) for t in at.get(offset, [])]
+                terms += [(*t[:-1], 1.0 if step is expand else t.weight) for t in at[offset]]
             ranges.append(len(terms))
         else:
             terms += step.terms
@@ -82,6 +85,7 @@ def lay_out_memory(lowered: Lowered, inputs: Pair, channels: int, *, expand: Ste
         local_size=slots.local_size,
         store_size=slots.store_size,
         line_size=max(map(_line, steps)),
+        plane_size=max(step.target.height * step.target.width for step in steps),
         segments_count=len(offsets),
         stores_count=len(slots.stores),
         locals=slots.locals,
@@ -100,10 +104,6 @@ def _segment(step: Step) -> int:
     if step.kind == library.READOUT and step.source is not None:
         return step.source.segment
     return step.target.segment
-
-
-def _shifts(step: Step) -> list[Pair]:
-    return [(term.dy, term.dx) for term in step.terms]
 
 
 def _line(step: Step) -> int:

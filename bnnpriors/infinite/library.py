@@ -63,7 +63,7 @@ class Program(c.Structure):
     _fields_ = _fields(
         {
             "operations terms ranges segments offsets stores tables": c.c_void_p,
-            "local_size store_size line_size": c.c_int64,
+            "local_size store_size line_size plane_size": c.c_int64,
             "segments_count stores_count locals result outputs channels positions_y positions_x": c.c_int32,
             "maps": c.c_int64,
         }

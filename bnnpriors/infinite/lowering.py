@@ -12,69 +12,10 @@ from torch import Tensor
 from . import library
 from .nonlinearities import GELU, Erf, LeakyReLU
 from .plan import Plan
-from .program import (
-    Activation,
-    Convolution,
-    Dense,
-    Flatten,
-    Node,
-    PositionMap,
-    Scale,
-    Sum,
-)
+from .program import Activation, Convolution, Dense, Flatten, Node, PositionMap, Scale, Sum
 from .recursion import LayerValues
-from .steps import Pair, Step, Term, Unfusable, Value, plane, pooling, tap_terms, window_step
-
-
-@dataclass(frozen=True)
-class MapOf:
-    """Which pair of numbers of each image a step reads at its positions."""
-
-    node: int
-    start: int
-    count: int
-
-
-@dataclass
-class Lowered:
-    """What the fused kernel does for inputs of one shape.
-
-    Attributes:
-        steps: in an order in which each follows those that it reads. result: what the kernel is.
-        start: the node that is taken as the input. transforms: linear maps of positions that are applied to the inputs before.
-        maps: what is needed of each image by itself. map_size: the positions of all of them.
-        segments: how many run over offsets, before the one of equal positions.
-    """
-
-    steps: list[Step]
-    result: Value
-    start: int
-    transforms: list[Callable[[Tensor], Tensor]]
-    maps: list[MapOf]
-    map_size: int
-    segments: int
-
-    @property
-    def is_full(self) -> bool:
-        """Whether covariances of different positions play a part."""
-        return self.segments > 0
-
-    @property
-    def work(self) -> int:
-        """The entries that all steps make for one pair of images, about."""
-        areas = (step.target.height * step.target.width for step in self.steps)
-        return sum(
-            area**2 if step.target.is_full else area for step, area in zip(self.steps, areas, strict=True)
-        )
-
-    @property
-    def maps_need_all_pairs(self) -> bool:
-        """Whether the variances of an image by itself need covariances of different positions."""
-        read_out = any(step.kind == library.READOUT for step in self.steps)
-        late = any(
-            step.activation != library.NONE and step.target.segment == self.segments for step in self.steps
-        )
-        return any(step.mixes for step in self.steps) or (read_out and late)
+from .stencils import plane, pooling, tap_terms, window_step, zero_padding
+from .steps import Lowered, MapOf, Pair, Step, Term, Unfusable, Value
 
 
 def lower(plan: Plan, layers: Sequence[LayerValues]) -> Lowered:
@@ -291,7 +232,8 @@ class _Lowering:
         if node.is_local:
             if not target.is_full:
                 source = self._diagonal(source)
-            return self._padded(matrix, source, target)
+            padding = zero_padding(matrix, source.shape, target.shape)
+            return Step(library.WINDOW, target, source, padding=padding)
         size, stride, weight = pooling(matrix, plane(before), target.shape)
         square = torch.full((math.prod(size),) * 2, weight**2, dtype=torch.float64)
         if not source.is_full:
@@ -301,16 +243,6 @@ class _Lowering:
             read = self._read_out(source, target.shape, terms, stride, (1, 1), (0, 0))
             return Step(library.WINDOW, target, read)
         return Step(library.TERMS, target, source, size=size, stride=stride, terms=terms)
-
-    def _padded(self, matrix: Tensor, source: Value, target: Value) -> Step:
-        """Padding with zeros, or cropping: one tap at the place of the first position that is kept."""
-        place = matrix.nonzero()
-        if not len(place):
-            raise Unfusable("its padding leaves no position")
-        after, before = int(place[0, 0]), int(place[0, 1])
-        y = after // target.width - before // source.width
-        x = after % target.width - before % source.width
-        return Step(library.WINDOW, target, source, padding=(y, x))
 
     def _finished(self, result: Value, start: int, transforms: list[Callable[[Tensor], Tensor]]) -> Lowered:
         """Segments: a step that mixes planes needs those of its source to be complete."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
@@ -17,6 +18,7 @@ from .plan import lay_out
 from .program import Convolution, PositionMap, Program
 from .recursion import LayerValues, Recursion
 from .stored import StoredGram
+from .sweep import check_lengthscales, sweep
 from .tiles import store_gram
 
 with warnings.catch_warnings():
@@ -182,6 +184,39 @@ class InfiniteWidthKernel(Kernel):
             self, x1, x2, Path(out), device=place, memory=memory, tile=tile, resume=resume, workers=workers,
             scheduler=scheduler, progress=progress,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def lengthscale_sweep(
+        self,
+        x1: Float[Tensor, "n *shape"],
+        x2: Float[Tensor, "m *shape"] | None = None,
+        *,
+        lengthscales: Sequence[float],
+        layer: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        memory: int = MEMORY,
+    ) -> Float[Tensor, "lengthscales n m"]:
+        """`gram` for many lengthscales of the taps of one layer, without changing the kernel's own.
+
+        Where that layer is the last and sees all positions at once, K_ℓ = σ_b² + Σ_δ Σ_ℓ(δ) D(δ) with D(δ) = Σ_p V_{p, p+δ}: one
+        pass of the fused kernel gives them all. Otherwise it is a pass for each.
+
+        Args:
+            lengthscales: ℓ, in taps. layer: one of `tap_names`, the last unless given. The others as for `gram`.
+
+        Raises:
+            ValueError: as for `gram`; no such layer, or lengthscales that are not positive.
+        """
+        if not self.tap_names or (layer is not None and layer not in self.tap_names):
+            raise ValueError(
+                f"lengthscale_sweep: layer {layer!r} given, expected one of {self.tap_names} with correlated taps"
+            )
+        check_lengthscales(lengthscales)
+        x1, x2 = self._moved(x1, x2, dtype, device)
+        x1, x2 = self._pair(x1, x2)
+        number = self._scaled[-1 if layer is None else self.tap_names.index(layer)]
+        return sweep(self.backend, self._recursion(x1), number, x1, x2, lengthscales, memory)
 
     @torch.no_grad()
     def ntk(

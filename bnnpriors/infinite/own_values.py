@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .blocks import own_maps
-from .lowering import Lowered
 from .maps import Maps
 from .nonlinearities import Erf, LeakyReLU
 from .plan import Plan
 from .program import Activation, Convolution, Dense, Input, Program
 from .recursion import Recursion
+from .steps import Lowered
 
 
 class OwnValues:

@@ -7,18 +7,13 @@ mix planes.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from . import library
-from .program import Positions, Window
 
 Pair = tuple[int, int]
 
@@ -99,81 +94,61 @@ class Step:
                 yield place[0], place[1]
 
 
-def plane(positions: Positions) -> Pair:
-    """Height and width of positions on two axes, one or none."""
-    if len(positions) > 2:
-        raise Unfusable(f"it has {len(positions)} axes of positions, expected two at most")
-    padded = (1, 1, *positions)[-2:]
-    return padded[0], padded[1]
+@dataclass(frozen=True)
+class MapOf:
+    """Which pair of numbers of each image a step reads at its positions."""
+
+    node: int
+    start: int
+    count: int
 
 
-def window_step(source: Value, target: Value, window: Window, weight: float, bias: float) -> Step:
-    """A convolution whose taps share their variance: the sum over a window."""
-    size, stride, dilation = plane(window.size), plane(window.stride), plane(window.dilation)
-    padding = ((0, 0), *(pair for pair in window.padding))[-2:]
-    if len(window.size) < 1:
-        padding = ((0, 0), (0, 0))
-    low = (padding[0][0], padding[1][0])
-    return Step(library.WINDOW, target, source, None, size, stride, dilation, low, weight=weight, bias=bias)
+@dataclass
+class Lowered:
+    """What the fused kernel does for inputs of one shape.
 
-
-def tap_terms(matrix: Tensor, size: Pair, dilation: Pair) -> list[Term]:
-    """Σ_pp' as terms: boxes where Σ depends on p' − p alone, single taps where not.
-
-    Args:
-        matrix: Σ, [taps, taps].
+    Attributes:
+        steps: in an order in which each follows those that it reads. result: what the kernel is.
+        start: the node that is taken as the input. transforms: linear maps of positions that are applied to the inputs before.
+        maps: what is needed of each image by itself. map_size: the positions of all of them.
+        segments: how many run over offsets, before the one of equal positions.
     """
-    entries: dict[Pair, list[tuple[int, int, float]]] = defaultdict(list)
-    taps = list(product(range(size[0]), range(size[1])))
-    rows = matrix.tolist()
-    for i, (y, x) in enumerate(taps):
-        for j, (other_y, other_x) in enumerate(taps):
-            if rows[i][j] != 0:
-                entries[other_y - y, other_x - x].append((y, x, rows[i][j]))
-    terms = []
-    for (ey, ex), found in entries.items():
-        height, width = size[0] - abs(ey), size[1] - abs(ex)
-        dy, dx = ey * dilation[0], ex * dilation[1]
-        first = found[0][2]
-        is_even = all(math.isclose(weight, first, rel_tol=1e-15) for *_, weight in found)
-        if is_even and len(found) == height * width:
-            terms.append(Term(dy, dx, max(0, -ey), max(0, -ex), height, width, first))
-        else:
-            terms += [Term(dy, dx, y, x, 1, 1, weight) for y, x, weight in found]
-    return terms
 
+    steps: list[Step]
+    result: Value
+    start: int
+    transforms: list[Callable[[Tensor], Tensor]]
+    maps: list[MapOf]
+    map_size: int
+    segments: int
 
-def pooling(matrix: Tensor, before: Pair, after: Pair) -> tuple[Pair, Pair, float]:
-    """Size, stride and weight of average pooling without padding, from its matrix.
+    @property
+    def is_full(self) -> bool:
+        """Whether covariances of different positions play a part."""
+        return self.segments > 0
 
-    Args:
-        matrix: [outputs, inputs].
-
-    Raises:
-        Unfusable: another map than such pooling.
-    """
-    grid = matrix.reshape(*after, *before)
-    first = grid[0, 0]
-    inside = first.nonzero()
-    if not len(inside):
-        raise Unfusable("its pooling ignores positions")
-    size = tuple(int(inside[:, axis].max()) + 1 for axis in range(2))
-    stride = tuple(
-        (before[axis] - size[axis]) // (after[axis] - 1) if after[axis] > 1 else 1 for axis in range(2)
-    )
-    if len(before) == 2 and after[0] > 1:
-        stride = (int(grid[1, 0].nonzero()[:, 0].min()), stride[1])
-    if after[1] > 1:
-        stride = (stride[0], int(grid[0, 1].nonzero()[:, 1].min()))
-    weight = float(first[0, 0])
-    expected = torch.zeros_like(grid)
-    for y, x in product(range(after[0]), range(after[1])):
-        expected[y, x, y * stride[0] : y * stride[0] + size[0], x * stride[1] : x * stride[1] + size[1]] = (
-            weight
+    @property
+    def work(self) -> int:
+        """The entries that all steps make for one pair of images, about."""
+        areas = (step.target.height * step.target.width for step in self.steps)
+        return sum(
+            area**2 if step.target.is_full else area for step, area in zip(self.steps, areas, strict=True)
         )
-    if not torch.allclose(expected, grid, rtol=1e-12, atol=0):
-        raise Unfusable("its pooling has padding, or windows of different sizes")
-    return (size[0], size[1]), (stride[0], stride[1]), weight
+
+    @property
+    def nonlinear(self) -> int:
+        """The entries of nonlinearities for one pair of images."""
+        areas = [(step.target.height * step.target.width, step) for step in self.steps if step.activation]
+        return sum(area**2 if step.target.is_full else area for area, step in areas)
+
+    @property
+    def maps_need_all_pairs(self) -> bool:
+        """Whether the variances of an image by itself need covariances of different positions."""
+        read_out = any(step.kind == library.READOUT for step in self.steps)
+        late = any(
+            step.activation != library.NONE and step.target.segment == self.segments for step in self.steps
+        )
+        return any(step.mixes for step in self.steps) or (read_out and late)
 
 
 def offsets_of_segments(steps: Sequence[Step], segments: int) -> list[list[Pair]]:

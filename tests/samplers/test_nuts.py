@@ -102,6 +102,7 @@ def test_warm_up_stores_and_extension(tmp_path):
     [
         ({"step_size": 0.0}, "step_size"),
         ({"max_tree_depth": 0}, "max_tree_depth 0 given, expected an integer from 1"),
+        ({"metric": "dense"}, "metric 'dense' given, expected 'diagonal' or 'identity'"),
         ({"target_acceptance": 1.0}, r"NUTS: target_acceptance 1\.0 given"),
     ],
 )

@@ -40,7 +40,7 @@ struct Program {
     const int32_t* offsets;  // dy, dx
     const Store* stores;
     const int64_t* tables;
-    int64_t local_size, store_size, line_size;  // positions
+    int64_t local_size, store_size, line_size, plane_size;  // positions
     int32_t segments_count, stores_count, locals, result, outputs, channels, positions_y, positions_x;
     int64_t maps;  // positions
 };

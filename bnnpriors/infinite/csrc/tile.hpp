@@ -88,15 +88,24 @@ TARGET static const Vec<T>* row_sums(const Vec<T>* row, const Box& box, int coun
     return line;
 }
 
-// The sums over a box at a row of its positions.
+// Where the columns of a row of box positions, summed over the rows of each, begin.
 template <class T>
-TARGET static const Vec<T>* box_row(
-    const Vec<T>* in, Region region, const Box& box, int row, int count, Vec<T>* line, Vec<T>* sums, bool slides
+INLINE const Vec<T>* columns_of(
+    const Vec<T>* in, Region region, const Box& box, int row, int count, Vec<T>* sums, bool slides
 ) {
     const int start = -box.padding[1], end = start + (count - 1) * box.stride[1] + (box.size[1] - 1) * box.dilation[1];
     const int before = start < 0 ? -start : 0, after = end >= region.width ? end - region.width + 1 : 0;
-    const Vec<T>* row_of_sums = column_sums<T>(in, region, box, row, before, after, sums, slides);
-    return row_sums<T>(row_of_sums + before + start, box, count, line);
+    return column_sums<T>(in, region, box, row, before, after, sums, slides) + before + start;
+}
+
+template <class T, int SIZE>
+TARGET static void add_weighted(const Vec<T>* row, T weight, int count, Vec<T>* total) {
+    for (int x = 0; x < count; x++) {
+        Vec<T> sum = row[x];
+        if (SIZE > 1) sum += row[x + 1];
+        if (SIZE > 2) sum += row[x + 2];
+        total[x] += sum * weight;
+    }
 }
 
 // What an activation does to a row of covariances: `own` are the maps of one image, `others` those of a vector of them.
@@ -130,7 +139,7 @@ template <class T>
 struct Tile {
     const Program& program;
     const Side<T>&rows, &columns;
-    Vec<T>*line, *sums, *weighted;
+    Vec<T>*line, *sums, *plane;
 
     TARGET Vec<T>* at(Vec<T>* memory, int slot, int dy, int dx) const {
         if (slot < program.locals) return memory + slot * program.local_size;
@@ -172,19 +181,27 @@ struct Tile {
                  op.padding[1] + shift_x - right * op.stride[1] - term.x * op.dilation[1]}};
     }
 
-    TARGET const Vec<T>* weighted_terms(const Operation& op, Vec<T>* memory, int dy, int dx, int row, int count) const {
-        for (int x = 0; x < count; x++) weighted[x] = Vec<T>{};
+    // total += weight * the sums over a box, at all rows of a plane.
+    TARGET void add_box(const Vec<T>* in, Region from, const Box& box, T weight, Region region, Vec<T>* total) const {
+        for (int y = 0; y < region.height; y++, total += region.width) {
+            const Vec<T>* row = columns_of<T>(in, from, box, y, region.width, sums, false);
+            const int size = box.stride[1] == 1 && (box.dilation[1] == 1 || box.size[1] == 1) ? box.size[1] : 0;
+            if (size == 1) add_weighted<T, 1>(row, weight, region.width, total);
+            else if (size == 2) add_weighted<T, 2>(row, weight, region.width, total);
+            else if (size == 3) add_weighted<T, 3>(row, weight, region.width, total);
+            else add_weighted<T, 1>(row_sums<T>(row, box, region.width, line), weight, region.width, total);
+        }
+    }
+
+    TARGET void add_terms(const Operation& op, Vec<T>* memory, int dy, int dx, Region region) const {
+        for (int64_t p = 0; p < (int64_t)region.height * region.width; p++) plane[p] = Vec<T>{};
         for (const Term *term = program.terms + op.first, *end = term + op.count; term < end; term++) {
             const int from_dy = dy * op.stride[0] + term->dy, from_dx = dx * op.stride[1] + term->dx;
             const Vec<T>* in = at(memory, op.source, from_dy, from_dx);
-            const Region region = left(op.in_height, op.in_width, from_dy, from_dx);
-            if (!in || !region.height || !region.width) continue;
-            const Box box = box_of(op, *term, dy, dx, from_dy, from_dx);
-            const Vec<T>* found = box_row<T>(in, region, box, row, count, line, sums, false);
-            const T weight = (T)term->weight;
-            for (int x = 0; x < count; x++) weighted[x] += found[x] * weight;
+            const Region from = left(op.in_height, op.in_width, from_dy, from_dx);
+            if (in && from.height && from.width)
+                add_box(in, from, box_of(op, *term, dy, dx, from_dy, from_dx), (T)term->weight, region, plane);
         }
-        return weighted;
     }
 
     TARGET void read_out(const Operation& op, int offset, int dy, int dx, Vec<T>* memory) const {
@@ -197,10 +214,7 @@ struct Tile {
             const Box box = box_of(op, term, 0, 0, dy, dx);
             Vec<T>* out = at(memory, op.target, 0, 0);
             if (op.count) out += i - program.ranges[op.first];  // a value for each term
-            for (int y = 0; y < op.out_height; y++, out += op.out_width) {
-                const Vec<T>* found = box_row<T>(in, region, box, y, op.out_width, line, sums, false);
-                for (int x = 0; x < op.out_width; x++) out[x] += found[x] * (T)term.weight;
-            }
+            add_box(in, region, box, (T)term.weight, {op.out_height, op.out_width}, out);
         }
     }
 
@@ -217,12 +231,13 @@ struct Tile {
         const bool slides = box.size[0] >= SLIDING && box.stride[0] == 1 && box.dilation[0] == 1;
         const T* own = rows.maps + (row * program.maps + op.map) * 2;
         const Vec<T>* others = (const Vec<T>*)columns.maps_in_lanes + (block * program.maps + op.map) * 2;
+        if (op.kind == TERMS) add_terms(op, memory, dy, dx, region);
         for (int y = 0; y < region.height; y++) {
             const int64_t p = (y + (dy < 0 ? -dy : 0)) * (int64_t)op.out_width + (dx < 0 ? -dx : 0);
             const int64_t q = p + dy * (int64_t)op.out_width + dx;
             const Vec<T>* found = op.kind == WINDOW
-                ? box_row<T>(in, from, box, y, region.width, line, sums, slides)
-                : weighted_terms(op, memory, dy, dx, y, region.width);
+                ? row_sums<T>(columns_of<T>(in, from, box, y, region.width, sums, slides), box, region.width, line)
+                : plane + (int64_t)y * region.width;
             const Vec<T>* plus = added ? added + (int64_t)y * region.width : nullptr;
             Vec<T>* to = out + (int64_t)y * region.width;
             const auto act = op.activation == RELU ? finish<T, RELU> : op.activation == ERF ? finish<T, ERF>
@@ -233,7 +248,7 @@ struct Tile {
 };
 
 // Images first_row .. last_row (one after another within each operation, which then finds the maps of the others in the cache)
-// with one block of the others. `work` holds `work_size(program, group)` vectors.
+// with one block of the others. `work` holds two lines, a plane, and the locals and stores of each.
 template <class T>
 TARGET static void run_tile(
     const Program& program, const Side<T>& rows, const Side<T>& columns, int first_row, int last_row, int64_t block, void* work,
@@ -242,7 +257,7 @@ TARGET static void run_tile(
     Vec<T>* scratch = (Vec<T>*)work;
     const Tile<T> tile{program, rows, columns, scratch, scratch + program.line_size, scratch + 2 * program.line_size};
     const int64_t size = program.locals * program.local_size + program.store_size;
-    Vec<T>* memory = scratch + 3 * program.line_size;
+    Vec<T>* memory = scratch + 2 * program.line_size + program.plane_size;
     const int group = last_row - first_row;
     for (int g = 0; g < group; g++)
         for (int s = 0; s < program.stores_count; s++) {
