@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..module import BayesianModule
 from . import zoo
 from .classification import DirichletClassifier, LeastSquaresClassifier
+from .iterative import IterativeGPRegression
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
 from .softmax import SoftmaxClassifier
@@ -63,6 +64,7 @@ __all__ = [
     "DirichletClassifier",
     "GPRegression",
     "InfiniteWidthKernel",
+    "IterativeGPRegression",
     "LeastSquaresClassifier",
     "PrecomputedKernel",
     "SoftmaxClassifier",
