@@ -9,6 +9,7 @@ from ..module import BayesianModule
 from . import zoo
 from .backends import Backend
 from .classification import DirichletClassifier, LeastSquaresClassifier
+from .iterative import IterativeGPRegression
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
 from .softmax import SoftmaxClassifier
@@ -81,6 +82,7 @@ __all__ = [
     "DirichletClassifier",
     "GPRegression",
     "InfiniteWidthKernel",
+    "IterativeGPRegression",
     "LeastSquaresClassifier",
     "PrecomputedKernel",
     "SoftmaxClassifier",
