@@ -9,6 +9,7 @@ from .compare import Comparison, compare
 from .diagnostics import Diagnostics, summary
 from .gaussian import GaussianPredictive
 from .kernel_comparison import KernelComparison
+from .logistic_normal import LogisticNormalPredictive
 from .metrics import evaluate
 from .predictive import Predictive
 from .prior_predictive import PriorPredictive, inputs_between
@@ -21,6 +22,7 @@ __all__ = [
     "Diagnostics",
     "GaussianPredictive",
     "KernelComparison",
+    "LogisticNormalPredictive",
     "Predictive",
     "PriorPredictive",
     "SamplePredictive",

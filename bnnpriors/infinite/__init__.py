@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
+from . import zoo
+from .classification import DirichletClassifier, LeastSquaresClassifier
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
+from .softmax import SoftmaxClassifier
 from .stored import StoredGram
 from .trace import trace
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .precomputed import PrecomputedKernel
 
 
 def kernel(
@@ -53,19 +57,28 @@ def open_gram(path: str | Path) -> StoredGram:
     return StoredGram.open(path)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "InfiniteWidthKernel":  # GPyTorch takes a while to import
+def __getattr__(name: str) -> Any:  # GPyTorch takes a while to import
+    if name == "InfiniteWidthKernel":
         from .nngp import InfiniteWidthKernel
 
         return InfiniteWidthKernel
+    if name == "PrecomputedKernel":
+        from .precomputed import PrecomputedKernel
+
+        return PrecomputedKernel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
     "ApproximateKernelWarning",
+    "DirichletClassifier",
     "GPRegression",
     "InfiniteWidthKernel",
+    "LeastSquaresClassifier",
+    "PrecomputedKernel",
+    "SoftmaxClassifier",
     "StoredGram",
     "kernel",
     "open_gram",
+    "zoo",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import bnnpriors as bp
 from bnnpriors import infinite
 from bnnpriors.datasets.idx import read_images
+from bnnpriors.infinite import zoo
 from bnnpriors.priors.taps import JITTER, tap_covariance
 
 P = bp.priors
@@ -27,69 +28,22 @@ def _images(shared_data: Path, count: int) -> Tensor:
     return torch.from_numpy(read_images(shared_data / "mnist", "t10k")[:count, None] / 255.0)
 
 
-def _per_tap(net: nn.Module, weight: float, bias: float | None = None) -> bp.BayesianModule:
-    """Priors with a variance per tap, as the reference gives them."""
-    priors: dict[str, object] = {"*.weight": P.Normal(0.0, P.fan_in(weight**0.5, count="channels"))}
-    return bp.attach(net, priors if bias is None else priors | {"*.bias": P.Normal(0.0, bias**0.5)})
-
-
 def _error(ours: Tensor, reference: Tensor) -> float:
     return float((ours / reference - 1).abs().max())
 
 
-class Added(nn.Module):
-    """x + ReLU(convolution(x)); one channel is enough, for widths play no part."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 1, 4, padding="same")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.relu(self.conv(x))
+PUBLISHED = {"convnet": zoo.convnet_gp, "residual": zoo.residual_cnn_gp, "resnet": zoo.resnet32_gp}
 
 
-class Block(nn.Module):
-    """A block of ResNet-32 with its nonlinearities first."""
-
-    def __init__(self, stride: int, is_first: bool) -> None:
-        super().__init__()
-        self.one = nn.Conv2d(1, 1, 3, stride, padding=1, bias=False)
-        self.two = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-        self.short = nn.Conv2d(1, 1, 1, stride, bias=False) if is_first else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = torch.relu(x)
-        return (x if self.short is None else self.short(h)) + self.two(torch.relu(self.one(h)))
-
-
-def _convnet() -> infinite.InfiniteWidthKernel:
-    layers = [layer for _ in range(7) for layer in (nn.Conv2d(1, 1, 7, padding=3), nn.ReLU())]
-    return infinite.kernel(_per_tap(nn.Sequential(*layers, nn.Flatten(), nn.Linear(784, 1)), 2.79, 7.86))
-
-
-def _residual() -> infinite.InfiniteWidthKernel:
-    blocks = [Added() for _ in range(8)]
-    net = nn.Sequential(
-        *blocks, nn.Conv2d(1, 1, 4, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(784, 1)
-    )
-    return infinite.kernel(_per_tap(net, 7.27, 4.69), mean_terms=False)
-
-
-def _resnet() -> infinite.InfiniteWidthKernel:
-    blocks = [Block(stride if i == 0 else 1, i == 0) for stride in (1, 2, 2) for i in range(5)]
-    first, last = nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Conv2d(1, 1, 7, bias=False)
-    net = nn.Sequential(first, *blocks, last, nn.ReLU(), nn.Flatten(), nn.Linear(1, 1, bias=False))
-    return infinite.kernel(bp.attach(net, P.Normal(0.0, P.fan_in())))
-
-
-PUBLISHED = {"convnet": _convnet, "residual": _residual, "resnet": _resnet}
+def _kernel(name: str) -> infinite.InfiniteWidthKernel:
+    return infinite.kernel(PUBLISHED[name](), mean_terms=name != "residual")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks(shared_data: Path, name: str) -> None:
     """To 1e-12 in float64 and 1e-5 in float32; the largest differences found were 6e-15 and 5e-7."""
     reference, x = _reference(shared_data, name)["nngp"], _images(shared_data, 32)
-    kernel = PUBLISHED[name]()
+    kernel = _kernel(name)
     assert _error(kernel.gram(x), reference) < 1e-12
     assert _error(kernel.gram(x, dtype=torch.float32).double(), reference) < 1e-5
 
@@ -102,7 +56,7 @@ def test_neural_tangent_kernels(shared_data: Path, name: str) -> None:
     layers can: each layer adds at most K(x, x) to Θ(x, x).
     """
     reference, x = _reference(shared_data, name)["ntk"], _images(shared_data, 32)
-    assert _error(PUBLISHED[name]().ntk(x), reference) < 1e-7
+    assert _error(_kernel(name).ntk(x), reference) < 1e-7
 
 
 def _correlation(kernel: str, lengthscale: float, size: int) -> tuple[Tensor, float]:
