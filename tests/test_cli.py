@@ -387,7 +387,7 @@ def test_the_script_finds_modules_in_the_working_directory(tmp_path: Path, safe:
 
 
 def test_help_of_every_command() -> None:
-    for command in ("sample", "sweep", "evaluate", "report", "weights", "check"):
+    for command in ("sample", "sweep", "evaluate", "report", "kernel", "weights", "check"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

@@ -112,7 +112,7 @@ def _shape(kernel: Kernel) -> tuple[int, ...]:
     from gpytorch.kernels import Kernel
 
     from ..infinite import InfiniteWidthKernel
-    from ..infinite.program import Convolution, Dense, PositionMap
+    from ..infinite.program import Dense
 
     if not isinstance(kernel, InfiniteWidthKernel):
         counts = [0]
@@ -123,9 +123,8 @@ def _shape(kernel: Kernel) -> tuple[int, ...]:
         return (max(counts) or FEATURES,)
     if kernel.input_shape is not None:
         return kernel.input_shape
-    nodes = kernel.program.nodes
-    dense = [node for node in nodes if isinstance(node, Dense)]
-    if any(isinstance(node, (Convolution, PositionMap)) for node in nodes):
+    dense = [node for node in kernel.program.nodes if isinstance(node, Dense)]
+    if kernel.program.has_positions:
         raise ValueError(
             "check_kernel: the network works on positions; pass x, inputs as the module takes them, such as six images"
         )

@@ -22,6 +22,7 @@ from ..evaluation.report_verdict import grade
 from ..posterior import Posterior
 from .build import build_posteriors, check_model_path, fill_features, named_priors, ood_inputs
 from .check import check
+from .kernel import kernel
 from .parsers import sample_parser, sweep_parser
 from .runs import RunFolder, write_table
 from .scores import METRICS, score
@@ -87,6 +88,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": sweep,
     "evaluate": evaluate,
     "report": report,
+    "kernel": kernel,
     "weights": weights,
     "check": check,
 }

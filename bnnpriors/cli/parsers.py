@@ -14,6 +14,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import nn
 from torch.distributions import Distribution
 
+from .. import datasets
 from ..datasets import Dataset
 from ..priors import Prior, ScaleRule
 from ..samplers import Sampler
@@ -31,12 +32,19 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         description="Posteriors of Bayesian neural networks: sample them, sweep over priors and temperatures, judge the "
         "result. `bnnpriors sweep` alone runs the main job.",
     )
+    from .kernel import kernel_parser
+
     commands = parser.add_subcommands(required=True, dest="subcommand")
     for name, add, text in (
         ("sample", sample_parser, "Draw from one posterior; a run folder with its draws comes out."),
         ("sweep", sweep_parser, "Priors × temperatures: draws, metrics and a report of every posterior."),
         ("evaluate", evaluate_parser, "Judge the draws of run folders or stores on test data."),
         ("report", report_parser, "Write the report of a run folder again."),
+        (
+            "kernel",
+            kernel_parser,
+            "The infinitely wide limit: kernel matrices on disk, then exact prediction.",
+        ),
         ("weights", weights_parser, "Fit priors to the weights of trained networks."),
         ("check", check_parser, "Test a prior, a sampler or a kernel, such as one of your own."),
     ):
@@ -168,6 +176,19 @@ def check_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     )
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the test's random numbers")
     return parser
+
+
+def full_paths(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with `--data mnist` and the like as the class path `bnnpriors.datasets.mnist`."""
+    result: list[str] = []
+    for flag in arguments:
+        option, equals, value = flag.partition("=")
+        if option == "--data" and equals and value in datasets.__all__:
+            flag = f"--data=bnnpriors.datasets.{value}"
+        elif result[-1:] == ["--data"] and flag in datasets.__all__:
+            flag = f"bnnpriors.datasets.{flag}"
+        result.append(flag)
+    return result
 
 
 def _parser(description: str) -> ArgumentParser:

@@ -59,7 +59,7 @@ class GramCost:
         share = f"{self.processes} processes" if self.processes > 1 else "1 process"
         return (
             f"{self.tiles} tiles, {self.pairs:.3g} pairs at {1e6 * self.seconds / max(1, self.pairs):.3g} µs: about "
-            f"{_duration(self.seconds)} for {share} of about {size(self.memory_bytes)}, {size(self.disk_bytes)} on the disk"
+            f"{duration(self.seconds)} for {share} of about {size(self.memory_bytes)}, {size(self.disk_bytes)} on the disk"
         )
 
 
@@ -270,7 +270,8 @@ def _rows(x: Tensor) -> Rows:
     return np.ascontiguousarray(x.detach().cpu().numpy())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

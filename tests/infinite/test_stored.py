@@ -226,7 +226,7 @@ def test_the_cost_is_known_before_the_first_tile(
     monkeypatch.setattr(tiles, "free_memory", lambda: 1.0)
     with pytest.raises(MemoryError, match="lower tile or memory"):
         _store(tmp_path / "k", resume=True)
-    assert [tiles._duration(t) for t in (5.0, 3600.0, 7300.0)] == ["5 s", "60 min", "2 h 02 min"]
+    assert [tiles.duration(t) for t in (5.0, 3600.0, 7300.0)] == ["5 s", "60 min", "2 h 02 min"]
 
 
 def test_the_time_of_a_pair_is_that_of_a_block_that_takes_long_enough(
