@@ -151,6 +151,7 @@ dtype: float64
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--workers", "2", "--scheduler", "tcp://a:1"], "expected one of them"),
         (["--train", "1500"], "expected 1437 points at most together"),
         (["--test", "400"], "expected 360 at most"),
         (["--input_shape", "[3, 8, 8]"], "expected a shape of 64 numbers"),

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = full_paths(sys.argv[1:] if arguments is None else arguments)
 
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # read where dask is imported
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     name = given[0] if given and given[0] in COMMANDS else ""
     try:

@@ -8,6 +8,8 @@ import pkgutil
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +19,9 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 from torch.distributions import Distribution
 
+from ..cluster import open_client
 from ..cost import size
 from ..datasets import Dataset
 from ..module import BayesianModule, attach
@@ -119,6 +121,8 @@ def kernel(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
     parsed = config.kernel
     check_model_path(parsed)
     settings = parser.instantiate(config).kernel
+    if settings.workers is not None and settings.scheduler is not None:
+        raise ValueError("workers and scheduler given, expected one of them")
     points = Points.of(settings, ood_inputs(settings.data, settings.ood, settings.seed))
     made = _kernel(settings, points)
     if not made.program.has_positions:
@@ -135,9 +139,7 @@ def kernel(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
     )
     _announce(made, settings, points, path)
     start = time.monotonic()
-    grams = {
-        part: _store(made, settings, points, part, path / "gram" / f"{part}.zarr") for part in points.inputs
-    }
+    grams = _stores(made, settings, points, path / "gram")
     run.results["seconds"] += time.monotonic() - start
     rows = []
     for row in predictions(made, grams, points, settings):
@@ -192,15 +194,27 @@ def _announce(made: Any, settings: Namespace, points: Points, path: Path) -> Non
     )  # fmt: skip
 
 
-def _store(made: Any, settings: Namespace, points: Points, part: str, path: Path) -> Any:
+def _stores(made: Any, settings: Namespace, points: Points, folder: Path) -> dict[str, Any]:
+    """The matrices of the training points with those of each part; all of them by the same processes."""
     from ..infinite.tiles import store_gram
 
-    train: Tensor = points.inputs["train"]
-    return store_gram(
-        made, train, None if part == "train" else points.inputs[part], path, device=torch.device(settings.device),
-        memory=settings.memory, tile=settings.tile, resume=True, workers=settings.workers, scheduler=settings.scheduler,
-        progress=True, announce=lambda cost: console.print(f"{part}: {cost}", markup=False, soft_wrap=True),
-    )  # fmt: skip
+    train, grams = points.inputs["train"], {}
+    with ExitStack() as stack:
+        scheduler = settings.scheduler
+        if settings.workers is not None:
+            client = stack.enter_context(open_client(workers=settings.workers))
+            scheduler = client.scheduler_info()["address"]
+        for part, inputs in points.inputs.items():
+            grams[part] = store_gram(
+                made, train, None if part == "train" else inputs, folder / f"{part}.zarr",
+                device=torch.device(settings.device), memory=settings.memory, tile=settings.tile, resume=True, workers=None,
+                scheduler=scheduler, progress=True, announce=partial(_say_cost, part),
+            )  # fmt: skip
+    return grams
+
+
+def _say_cost(part: str, cost: Any) -> None:
+    console.print(f"{part}: {cost}", markup=False, soft_wrap=True)
 
 
 def _table(rows: Sequence[dict[str, Any]], kind: str) -> Table:

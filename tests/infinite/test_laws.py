@@ -8,13 +8,32 @@ from torch import nn
 import bnnpriors as bp
 from bnnpriors import infinite
 from bnnpriors.checks import check_kernel
+from bnnpriors.infinite import zoo
 
 from .architectures import Architecture, architectures
+
+ZOO = {
+    "convnet_gp": lambda: zoo.convnet_gp(shape=(1, 8, 8)),
+    "residual_cnn_gp": lambda: zoo.residual_cnn_gp(shape=(1, 8, 8)),
+    "resnet32_gp": lambda: zoo.resnet32_gp(shape=(1, 8, 8)),
+    "cnn_gp_14": lambda: zoo.cnn_gp_14(shape=(3, 4, 4), readout=2.0),
+    "myrtle10": lambda: zoo.myrtle10(shape=(3, 4, 4)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo(name: str) -> None:
+    """All of them, for small images with pixels from 0 to 1."""
+    kernel = infinite.kernel(ZOO[name](), mean_terms=name != "residual_cnn_gp")
+    shape = (3, 4, 4) if name.startswith(("cnn", "myrtle")) else (1, 8, 8)
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    check_kernel(kernel, x).raise_if_failed()
 
 
 @pytest.mark.slow
 @settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
