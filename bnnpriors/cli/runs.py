@@ -20,7 +20,9 @@ from ..draws import Draws
 from ..store import StoreError
 
 LIBRARIES = ("bnnpriors", "torch", "numpy", "zarr", "arviz-stats", "scikit-learn", "torchmetrics")
-MAY_DIFFER = ("name", "output", "config", "ood", "num_samples", "executor", "scheduler", "subcommand")
+MAY_DIFFER = (
+    "name", "output", "config", "ood", "num_samples", "subcommand", "workers", "executor", "scheduler", "memory", "select",
+)  # fmt: skip
 """Settings that a run may be continued with other values of."""
 
 
@@ -156,7 +158,7 @@ def _version(name: str) -> str:
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Settings that differ, in words; more draws than before are no difference, fewer are."""
     names = [n for n in now if n not in MAY_DIFFER and before.get(n) != now[n]]
-    names += ["num_samples"] if before["num_samples"] > now["num_samples"] else []
+    names += ["num_samples"] if before.get("num_samples", 0) > now.get("num_samples", 0) else []
     return ", ".join(
         f"{name} ({_short(now[name])} given, {_short(before.get(name))} there)" for name in names
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .backends import Backend, check_backend, choose
 from .blocks import kernel_matrix, own_maps
 from .plan import lay_out
-from .program import Convolution, PositionMap, Program
+from .program import Program
 from .recursion import LayerValues, Recursion
 from .stored import StoredGram
 from .sweep import check_lengthscales, sweep
@@ -329,7 +329,7 @@ class InfiniteWidthKernel(Kernel):
                     f"{tuple(self.input_shape)} says"
                 )
             x = x.reshape(-1, *self.input_shape)
-        if x.ndim == 2 and any(isinstance(node, (Convolution, PositionMap)) for node in self.program.nodes):
+        if x.ndim == 2 and self.program.has_positions:
             raise ValueError(
                 f"inputs {tuple(x.shape)} are flat rows, and the network works on positions; give [n, channels, *positions], or "
                 "tell the kernel: bp.infinite.kernel(model, input_shape=(1, 28, 28))"

@@ -197,6 +197,14 @@ class StoredGram:
                 out[r0 - top : r1 - top, c0 - left : c1 - left] = part
         return out
 
+    def __getitem__(self, index: tuple[NDArray[np.integer], NDArray[np.integer]]) -> NDArray[Any]:
+        """Some rows and columns by number, as `numpy.ix_` gives them: what `PrecomputedKernel` asks for."""
+        rows, columns = (np.asarray(part).ravel() for part in index)
+        if not len(rows) or not len(columns):
+            return np.empty((len(rows), len(columns)), self._array.dtype)
+        block = self.read(slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        return block.numpy()[rows - rows.min()][:, columns - columns.min()]
+
     def check_made_of(self, fingerprint: Mapping[str, Any]) -> None:
         """Raise StoreError, with the differences, where the matrix is of another kernel or other inputs."""
         if lines := difference(self._fingerprint, dict(fingerprint)):

@@ -59,7 +59,7 @@ class GramCost:
         share = f"{self.processes} processes" if self.processes > 1 else "1 process"
         return (
             f"{self.tiles} tiles, {self.pairs:.3g} pairs at {1e6 * self.seconds / max(1, self.pairs):.3g} µs: about "
-            f"{_duration(self.seconds)} for {share} of about {size(self.memory_bytes)}, {size(self.disk_bytes)} on the disk"
+            f"{duration(self.seconds)} for {share} of about {size(self.memory_bytes)}, {size(self.disk_bytes)} on the disk"
         )
 
 
@@ -149,8 +149,12 @@ def compute_tile(
 
 
 def seconds_per_pair(kernel: InfiniteWidthKernel, rows: Rows, memory: int, device: torch.device) -> float:
-    """Timed on a block of pairs, twice as many rows each time until it takes long enough to tell, or all rows are in it."""
+    """Timed on a block of pairs, twice as many rows each time until it takes long enough to tell, or all rows are in it.
+
+    A first block is not timed: it pays for what is set up once.
+    """
     count = min(8, len(rows))
+    compute_tile(kernel, rows[:count], rows[-count:], memory, device)
     while True:
         start = time.perf_counter()
         compute_tile(kernel, rows[:count], rows[-count:], memory, device)
@@ -270,7 +274,8 @@ def _rows(x: Tensor) -> Rows:
     return np.ascontiguousarray(x.detach().cpu().numpy())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

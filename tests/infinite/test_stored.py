@@ -226,13 +226,13 @@ def test_the_cost_is_known_before_the_first_tile(
     monkeypatch.setattr(tiles, "free_memory", lambda: 1.0)
     with pytest.raises(MemoryError, match="lower tile or memory"):
         _store(tmp_path / "k", resume=True)
-    assert [tiles._duration(t) for t in (5.0, 3600.0, 7300.0)] == ["5 s", "60 min", "2 h 02 min"]
+    assert [tiles.duration(t) for t in (5.0, 3600.0, 7300.0)] == ["5 s", "60 min", "2 h 02 min"]
 
 
 def test_the_time_of_a_pair_is_that_of_a_block_that_takes_long_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By a clock that ticks .01 s for each row: 32 rows are the first to take .3 s."""
+    """By a clock that ticks .01 s for each row: 32 rows are the first to take .3 s, and the first 8 are not timed."""
     now, sizes = [0.0], []
 
     def compute(kernel: object, rows: np.ndarray, *given: object) -> None:
@@ -243,7 +243,7 @@ def test_the_time_of_a_pair_is_that_of_a_block_that_takes_long_enough(
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     place = torch.device("cpu")
     assert tiles.seconds_per_pair(_kernel(), np.zeros((1000, 2)), 2**20, place) == pytest.approx(0.32 / 32**2)
-    assert sizes == [8, 16, 32]
+    assert sizes == [8, 8, 16, 32]
     assert tiles.seconds_per_pair(_kernel(), np.zeros((3, 2)), 2**20, place) == pytest.approx(0.03 / 9)
 
 
