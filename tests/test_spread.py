@@ -98,8 +98,8 @@ def test_chains_that_depend_on_each_other_stay_together(address):
 
 
 def test_processes_of_their_own():
-    """A cluster on this machine, started for the run."""
-    options = {"num_chains": 4, "num_samples": 5, **FIXED}
+    """A cluster on this machine, started for the run, with one chain a process."""
+    options = {"num_chains": 2, "num_samples": 5, "num_warmup": 30, "compile": False, "chunk_size": 1}
     assert_same(sample(None, executor="dask", **options), sample(None, **options))
 
 
