@@ -11,6 +11,7 @@ import queue
 import time
 import uuid
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +85,8 @@ class SpreadRun:
                         saved = time.monotonic()
                 self._commit(wait=True)
             finally:
-                self.client.cancel([self._problem, *self._under_way.values()])
+                with suppress(OSError):  # without a scheduler there is nothing to call off
+                    self.client.cancel([self._problem, *self._under_way.values()])
         return self.iteration >= self.schedule.total
 
     def _first(self, chains: slice, theta: Tensor, streams: Streams) -> Checkpoint:
@@ -97,7 +99,10 @@ class SpreadRun:
         waiting = [g for g in range(len(self.chains)) if g not in self._under_way and self._may_go(g)]
         if not waiting:
             return
-        places = list(self.client.nthreads())
+        try:
+            places = list(self.client.nthreads())
+        except OSError as error:
+            raise self._lost(f"the connection to the scheduler is lost ({error})") from error
         for group in waiting:
             index = self._reached[group]
             if index + 1 == len(self.marks):

@@ -422,3 +422,19 @@ priors:
     parser = build_parser(line)
     prior = parser.instantiate(parser.parse_args(line)).sample.priors["*.weight"]
     assert repr(prior.scale) == repr(HalfCauchy().per("input").shared("tau"))
+
+
+def test_chains_are_spread_as_the_settings_say(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+
+    def sample(*_: object, **options: object) -> None:
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bnnpriors.sampling.sample", sample)
+    spread = ["--executor", "dask", "--scheduler", "tcp://10.0.0.1:8786"]
+    main(["sweep", "--config", str(tiny), "--output", str(tmp_path / "run"), *spread])
+    assert given["executor"] == "dask"
+    assert given["scheduler"] == "tcp://10.0.0.1:8786"

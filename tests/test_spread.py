@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,8 +98,8 @@ def test_chains_that_depend_on_each_other_stay_together(address):
 
 
 def test_processes_of_their_own():
-    """A cluster on this machine, started for the run."""
-    options = {"num_chains": 4, "num_samples": 5, **FIXED}
+    """A cluster on this machine, started for the run, with one chain a process."""
+    options = {"num_chains": 2, "num_samples": 5, "num_warmup": 30, "compile": False, "chunk_size": 1}
     assert_same(sample(None, executor="dask", **options), sample(None, **options))
 
 
@@ -131,6 +132,76 @@ def test_an_interrupt(tmp_path, address, monkeypatch):
     monkeypatch.setattr(spread.SpreadRun, "_keep", real)
     there = {"executor": "dask", "scheduler": address}
     assert_same(sample(tmp_path / "a", resume=True, **options, **there), whole)
+
+
+class Uneven:
+    """A client whose second worker is done at once, and whose first only when everything waits for it."""
+
+    status = "running"
+
+    def __init__(self):
+        self.held = []
+
+    def nthreads(self):
+        return {"first": 1, "second": 1}
+
+    def submit(self, function, *args, **_):
+        if function is bytes:
+            return args[0]
+        future = SimpleNamespace(result=lambda: function(*args))
+        is_slow = args[2].chains.start == 0
+        future.add_done_callback = lambda tell: self.held.append((tell, future)) if is_slow else tell(future)
+        return future
+
+    def cancel(self, futures):
+        pass
+
+    def release(self):
+        tell, future = self.held.pop()
+        tell(future)
+
+
+def test_a_group_that_is_ahead_waits_and_no_checkpoint_has_what_only_it_has_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(spread, "SEGMENT_SECONDS", 0.0)
+    options = {"sampler": SGLD(step_size=0.05), "num_chains": 4, **FIXED}
+    whole, client, real, ahead = sample(None, **options), Uneven(), spread.SpreadRun._wait, []
+
+    def wait(self):
+        if self._done.empty():
+            client.release()
+            ahead.append(self._reached[1] - self._reached[0])
+        if len(ahead) == 25:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(self)
+
+    monkeypatch.setattr(spread.SpreadRun, "_wait", wait)
+    monkeypatch.setattr(sampling, "open_client", lambda *_, **__: nullcontext(client))
+    monkeypatch.setattr(sampling, "count_workers", lambda _: 2)
+    with pytest.raises(KeyboardInterrupt):
+        sample(tmp_path / "a", executor="dask", **options)
+    assert ahead[:20] == [spread.AHEAD + 1] * 20
+    assert bp.Draws.open(tmp_path / "a").num_draws == 7
+    assert_same(sample(tmp_path / "a", resume=True, **options), whole)
+
+
+def test_a_scheduler_that_goes_away(tmp_path, monkeypatch):
+    """The error says how to go on, whatever the client raises when it is to call off what is under way."""
+
+    class Gone(Uneven):
+        def nthreads(self):
+            if self.held:
+                raise OSError("closed")
+            return super().nthreads()
+
+        def cancel(self, futures):
+            raise OSError("closed")
+
+    monkeypatch.setattr(sampling, "open_client", lambda *_, **__: nullcontext(Gone()))
+    monkeypatch.setattr(sampling, "count_workers", lambda _: 2)
+    with pytest.raises(
+        SamplingError, match=r"the connection to the scheduler is lost \(closed\); run again with resume=True"
+    ):
+        sample(tmp_path / "a", num_chains=4, executor="dask", **FIXED)
 
 
 def test_errors_of_a_worker_arrive_with_the_numbers_of_the_chains(tmp_path, address):
