@@ -198,6 +198,7 @@ class Network(Law):
     dim = 10
     fineness = 2.0
     names = (*(f"weight {k}" for k in range(10)), "the radius")
+    measured = ("a weight", "the radius", "the likelihood", "a prediction", "the change of predictions")
 
     def __init__(self) -> None:
         self.inputs = torch.linspace(-1.5, 1.5, 6, dtype=torch.float64)
@@ -222,6 +223,12 @@ class Network(Law):
         """Φ(z) and F_χ²(‖z‖²)."""
         radius = torch.special.gammainc(z.new_tensor(5.0), 0.5 * (z**2).sum(1))
         return torch.cat([torch.special.ndtr(z), radius[:, None]], dim=1)
+
+    def quantities(self, z: Tensor) -> Float64[Tensor, "chains measured"]:
+        """Functions of z and the data, for calibration."""
+        f = self.outputs(z)
+        fit = -((self.data.to(z) - f) ** 2).sum(1)
+        return torch.stack([z[:, 6], (z**2).sum(1), fit, f[:, 2], f[:, -1] - f[:, 0]], dim=1)
 
     def renew(self, z: Tensor, generator: torch.Generator) -> bool:
         """y ~ N(f(x; z), ½²)."""

@@ -220,4 +220,5 @@ FAULTS: dict[str, list[Sampler]] = {
     "minibatches": [WithoutRescaling(), WithoutRescalingGGMC()],
     "order of minibatches": [FixedOrder(**TESTED)],
     "Geweke": [HalfTheNoise(), AlwaysAccepts()],
+    "calibration": [HalfTheNoise(), HalfTheNoiseHMC(), WithoutTemperature()],
 }

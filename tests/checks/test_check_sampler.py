@@ -140,7 +140,8 @@ def test_an_uncorrected_sampler_that_is_called_exact_fails() -> None:
 def test_no_more_comparisons_than_the_false_alarm_rate_is_divided_by() -> None:
     """1e-6 over comparisons of 1e-8: functions of the positions, and Kolmogorov–Smirnov tests."""
     laws = [*LAWS.values(), DoubleWell(), Harmonic(1.0)]
-    assert sum(len(_names(law)) + len(law.names) for law in laws) <= 100
+    calibration = 3 * len(Network.measured)
+    assert sum(len(_names(law)) + len(law.names) for law in laws) + calibration <= 100
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -212,7 +213,7 @@ def test_a_known_target_is_scaled_and_counts() -> None:
 def test_the_report_says_what_the_sampler_must_be() -> None:
     report = whole("GGMC")
     assert str(report).splitlines()[0].startswith("GGMC(momentum_decay=0.9, step_size=0.001")
-    assert "which has an error that must vanish: 13 hold, 0 fail, 1 not applicable" in str(report)
+    assert "which has an error that must vanish: 14 hold, 0 fail, 1 not applicable" in str(report)
     assert re.match(r"Var x = 1\.1\d+ T/k in closed form", report["harmonic"].figure)
     assert "without a Metropolis test" in report["order of minibatches"].figure
 
