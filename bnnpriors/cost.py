@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from .disk import StoreError, free_bytes
 from .posterior import Posterior
 from .samplers import Sampler
-from .store import StoreError, free_bytes
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Cost:
 
     def __str__(self) -> str:
         return (
-            f"{self.gradient_evaluations:.3g} full-data gradients of every chain, draws of {_size(self.disk_bytes)}, "
-            f"about {_size(self.memory_bytes)} of memory beside the model"
+            f"{self.gradient_evaluations:.3g} full-data gradients of every chain, draws of {size(self.disk_bytes)}, "
+            f"about {size(self.memory_bytes)} of memory beside the model"
         )
 
 
@@ -37,7 +37,7 @@ def estimate(
     target = posterior.target(chains)
     row = chains * posterior.dim * torch.finfo(posterior.dtype).bits // 8
     disk = num_samples * (row + chains * 8 * (8 + 2 * len(posterior.layout.shapes)))
-    work = 12 * row + min(disk, 64 * 2**20)
+    work = 12 * row + sampler.memory(target) + min(disk, 64 * 2**20)
     evaluations = (num_warmup + num_samples * thin) * sampler.evaluations(target)
     return Cost(evaluations, disk, work + (disk if in_memory else 0))
 
@@ -47,10 +47,10 @@ def check_room(cost: Cost, path: Path | None) -> None:
     written = sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path is not None else 0
     if path is not None and cost.disk_bytes - written > free_bytes(path):
         raise StoreError(
-            f"{path}: the draws need {_size(cost.disk_bytes - written)} more and the disk has {_size(free_bytes(path))} free. "
+            f"{path}: the draws need {size(cost.disk_bytes - written)} more and the disk has {size(free_bytes(path))} free. "
             "Raise thin, lower num_samples or num_chains, or choose another disk"
         )
-    available = _free_memory()
+    available = free_memory()
     if cost.memory_bytes > available:
         advice = (
             "pass store='folder' to stream them to disk, or raise thin"
@@ -58,11 +58,11 @@ def check_room(cost: Cost, path: Path | None) -> None:
             else "lower num_chains"
         )
         raise MemoryError(
-            f"the run needs {_size(cost.memory_bytes)} of memory and {_size(available)} is free: {advice}"
+            f"the run needs {size(cost.memory_bytes)} of memory and {size(available)} is free: {advice}"
         )
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
     """Bytes that can be had without swapping (caches count as free); infinity where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -71,7 +71,8 @@ def _free_memory() -> float:
         return math.inf
 
 
-def _size(number: float) -> str:
+def size(number: float) -> str:
+    """Bytes in words."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:
             return f"{number:.3g} {unit}"

@@ -19,14 +19,14 @@ INTERVAL = 0.2
 class Progress:
     """A heading and a bar, in the output of a notebook's cell or on a terminal's standard error.
 
-    It is silent elsewhere, or where `enabled` is false.
+    It is silent elsewhere, or where `enabled` is false. `doing` is the word before the bar.
     """
 
-    def __init__(self, total: int, *, heading: str, enabled: bool) -> None:
+    def __init__(self, total: int, *, heading: str, enabled: bool, doing: str = "sampling") -> None:
         self._bar: _Bar | None = None
         self._cell: Any = None
         self._last = 0.0
-        self._total = total
+        self._total, self._doing = total, doing
         console = Console(stderr=True)
         self._in_notebook = console.is_jupyter
         if enabled and (self._in_notebook or sys.stderr.isatty()):
@@ -53,15 +53,15 @@ class Progress:
         """Whether it is time to draw again, so that figures are computed only when they are shown."""
         return self._bar is not None and time.monotonic() - self._last > INTERVAL
 
-    def show(self, step: int, figures: Mapping[str, float], warming_up: bool) -> None:
+    def show(self, step: int, figures: Mapping[str, float], warming_up: bool = False) -> None:
         """Draw the bar."""
         self._last = time.monotonic()
         text = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
-        self._draw(completed=step, description="warm-up" if warming_up else "sampling", figures=text)
+        self._draw(completed=step, description="warm-up" if warming_up else self._doing, figures=text)
 
     def complete(self) -> None:
         """Draw the bar at its end; the figures stay those of the last `show`."""
-        self._draw(completed=self._total, description="sampling")
+        self._draw(completed=self._total, description=self._doing)
 
     def _draw(self, **fields: Any) -> None:
         if self._bar is not None:

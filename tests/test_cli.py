@@ -120,10 +120,15 @@ def test_sweep_leaves_everything_behind(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_continues_and_extends_with_the_same_draws(tiny: Path, finished: Path, tmp_path: Path) -> None:
-    """Fewer draws first, then the rest: the same as in one go."""
-    line = ["sweep", "--config", str(tiny), "--output", str(tmp_path / "run")]
-    assert main([*line, "--num_samples", "3"]) == 0
-    assert main(line) == 0
+    """Fewer draws of one prior first, then the rest: the same as in one go."""
+    settings = yaml.safe_load(TINY)
+    del settings["priors"]["Heavy <t>"]
+    start = tmp_path / "start.yaml"
+    start.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    output = ["--output", str(tmp_path / "run")]
+    assert main(["sweep", "--config", str(start), *output, "--num_samples", "3"]) == 0
+    assert main(["sweep", "--config", str(tiny), *output]) == 0
+    assert main(["sweep", "--config", str(start), *output]) == 2
     for prior in ("Gaussian", "Heavy-t"):
         parts, whole = (Draws.open(f / "run" / "draws" / prior).theta for f in (tmp_path, finished))
         assert (parts == whole).all()
@@ -323,7 +328,7 @@ def test_a_prior_is_checked(
     assert main(["check", "--prior", "checked.Prior"]) == 1  # its density is not normalised
     assert re.search(r"\nnormalisation +FAILS +integral", capsys.readouterr().out)
     assert main(["check"]) == 2
-    assert "give --prior or --sampler, one of them" in capsys.readouterr().err
+    assert "give --prior, --sampler or --kernel, one of them" in capsys.readouterr().err
     assert main(["check", "--prior", "bnnpriors.priors.Normal", "--shape=[-1]"]) == 2
     assert "shape (-1,) given, expected positive lengths" in capsys.readouterr().err
 
@@ -333,9 +338,40 @@ def test_a_sampler_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *sampler, "--sampler.num_steps", "4", "--seed", "1"]) == 0
     assert "must leave every law as it is: 11 hold, 0 fail, 3 not applicable" in capsys.readouterr().out
     assert main(["check", *sampler, "--shape=[2]"]) == 2
-    assert "--shape is that of a parameter: it goes with --prior" in capsys.readouterr().err
+    assert "--shape is that of a parameter or an input" in capsys.readouterr().err
     assert main(["check", *sampler, "--prior", "bnnpriors.priors.Normal"]) == 2
     assert "one of them" in capsys.readouterr().err
+
+
+def test_a_kernel_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A class, one that is wrong, and a function that returns the kernel of a network."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "kernels.py").write_text(
+        """
+import torch
+import bnnpriors as bp
+from gpytorch.kernels import Kernel, RBFKernel
+
+class Wrong(RBFKernel):
+    def forward(self, x1, x2, diag=False, **params):
+        return -super().forward(x1, x2, diag=diag, **params)
+
+def wide(scale: float) -> Kernel:
+    net = torch.nn.Sequential(torch.nn.Conv1d(2, 1, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4, 1))
+    return bp.infinite.kernel(bp.attach(net, bp.priors.Normal(0.0, scale)))
+""",
+        encoding="utf-8",
+    )
+    assert main(["check", "--kernel", "kernels.wide", "--kernel.scale", "0.5", "--shape=[2, 6]"]) == 0
+    assert "InfiniteWidthKernel on inputs of shape (2, 6): 10 hold, 0 fail" in capsys.readouterr().out
+    assert main(["check", "--kernel", "kernels.Wrong"]) == 1
+    assert re.search(r"\npositive semi-definite +FAILS", capsys.readouterr().out)
+    assert main(["check", "--kernel", "kernels.wide", "--kernel.scale", "0.5"]) == 2
+    assert "pass x" in capsys.readouterr().err
+    assert main(["check", "--kernel", "kernels.Wrong", "--shape=[0]"]) == 2
+    assert "positive lengths" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("safe", "code"), [("", 0), ("1", 2)])
@@ -356,7 +392,7 @@ def test_the_script_finds_modules_in_the_working_directory(tmp_path: Path, safe:
 
 
 def test_help_of_every_command() -> None:
-    for command in ("sample", "sweep", "evaluate", "report", "weights", "check"):
+    for command in ("sample", "sweep", "evaluate", "report", "kernel", "weights", "check"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

@@ -141,7 +141,7 @@ def test_too_much_memory_is_refused():
 
 def test_memory_that_the_system_does_not_tell(monkeypatch, tmp_path):
     monkeypatch.setattr(cost, "Path", lambda path: tmp_path / "absent")
-    assert cost._free_memory() == float("inf")
+    assert cost.free_memory() == float("inf")
 
 
 def test_cost_is_known_and_logged(caplog):
@@ -153,4 +153,4 @@ def test_cost_is_known_and_logged(caplog):
     with caplog.at_level(logging.INFO, logger="bnnpriors"):
         sample(posterior, SGLD(), num_samples=2)
     assert "SGLD: 0.5 full-data gradients" in caplog.text
-    assert cost._size(3 * 1024**5) == "3.07e+03 TiB"
+    assert cost.size(3 * 1024**5) == "3.07e+03 TiB"

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..samplers import Sampler
 from .densities import Gaussian, Law
 from .known import Known, Pooled
+from .report import NotApplicable
 
 CHAINS = 1000
 TRIAL_CHAINS = 200
@@ -61,6 +62,13 @@ class Subject:
     def generator(self, stream: int) -> torch.Generator:
         """A fresh generator; the same stream gives the same numbers."""
         return torch.Generator().manual_seed(1000 * self.seed + stream)
+
+    def need(self, law: Law) -> None:
+        """Raise NotApplicable, with its reason, where the sampler refuses the law."""
+        try:
+            self.sampler.check(Known(law, TRIAL_CHAINS, 1.0))
+        except ValueError as reason:
+            raise NotApplicable(str(reason)) from reason
 
     def scale(self, law: Law, batch_size: int | None = None) -> float:
         """A length of the law that suits the sampler's steps: the shortest at which they are not too coarse."""

@@ -89,6 +89,7 @@ def _need_minibatches(subject: Subject) -> None:
 
 
 def _law(subject: Subject, law: Law, batch_size: int | None = None) -> tuple[bool, str]:
+    subject.need(law)
     scale = subject.scale(law, batch_size)
     try:
         run = subject.run(law, scale, batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""The command line: `bnnpriors sample | sweep | evaluate | report | weights | check`."""
+"""The command line: `bnnpriors sample | sweep | evaluate | report | kernel | weights | check`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns the exit code: 0, 1 for a run or a check that failed, 2 for unfit settings, 130 where it was stopped.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     from argparse import ArgumentError
 
     from .commands import COMMANDS
-    from .parsers import build_parser
+    from .parsers import build_parser, full_paths
 
+    given = full_paths(sys.argv[1:] if arguments is None else arguments)
+
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # read where dask is imported
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     name = given[0] if given and given[0] in COMMANDS else ""
     try:
@@ -34,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ArgumentError, ValueError, TypeError) as error:
         return _fail(name, error, 2)
     except KeyboardInterrupt:
-        print("stopped; the draws up to the last checkpoint are kept", file=sys.stderr)
+        print(
+            "stopped; the draws up to the last checkpoint, or the tiles of a kernel, are kept",
+            file=sys.stderr,
+        )
         return CONTINUE
     return code or 0
 

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import sampling
-from ..checks import check_prior, check_sampler
 from ..cost import estimate
 from ..datasets import Dataset
 from ..draws import Draws
 from ..evaluation.report_verdict import grade
 from ..posterior import Posterior
 from .build import build_posteriors, check_model_path, fill_features, named_priors, ood_inputs
+from .check import check
+from .kernel import kernel
 from .parsers import sample_parser, sweep_parser
 from .runs import RunFolder, write_table
 from .scores import METRICS, score
@@ -81,28 +82,13 @@ def report(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
     say(f"Report: {page}")
 
 
-def check(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> int:
-    """Test a prior or a sampler and print the report. Returns the exit code: 1 if a check fails."""
-    settings = parser.instantiate(config).check
-    if (settings.prior is None) == (settings.sampler is None):
-        raise ValueError("give --prior or --sampler, one of them: the class path of what is to be tested")
-    if settings.sampler is not None:
-        if settings.shape is not None:
-            raise ValueError("--shape is that of a parameter: it goes with --prior")
-        found = check_sampler(settings.sampler, seed=settings.seed)
-    else:
-        shape = None if settings.shape is None else tuple(settings.shape)
-        found = check_prior(settings.prior, shape, settings.seed)
-    say(str(found))
-    return 0 if found.passed else 1
-
-
 Command = Callable[[ArgumentParser, Namespace, Sequence[str]], int | None]
 COMMANDS: dict[str, Command] = {
     "sample": sample,
     "sweep": sweep,
     "evaluate": evaluate,
     "report": report,
+    "kernel": kernel,
     "weights": weights,
     "check": check,
 }
@@ -153,7 +139,7 @@ def _draw(
         draws = sampling.sample(
             posterior, settings.sampler, num_samples=settings.num_samples, num_warmup=settings.num_warmup,
             num_chains=settings.num_chains, thin=settings.thin, seed=settings.seed, init=settings.init,
-            store=run.store(prior), resume=True,
+            store=run.store(prior), resume=True, executor=settings.executor, scheduler=settings.scheduler,
         )  # fmt: skip
         rows = _judge(prior, draws, data, ood)
         run.results["seconds"] += time.monotonic() - start

@@ -14,6 +14,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import nn
 from torch.distributions import Distribution
 
+from .. import datasets
 from ..datasets import Dataset
 from ..priors import Prior, ScaleRule
 from ..samplers import Sampler
@@ -31,14 +32,21 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         description="Posteriors of Bayesian neural networks: sample them, sweep over priors and temperatures, judge the "
         "result. `bnnpriors sweep` alone runs the main job.",
     )
+    from .kernel import kernel_parser
+
     commands = parser.add_subcommands(required=True, dest="subcommand")
     for name, add, text in (
         ("sample", sample_parser, "Draw from one posterior; a run folder with its draws comes out."),
         ("sweep", sweep_parser, "Priors × temperatures: draws, metrics and a report of every posterior."),
         ("evaluate", evaluate_parser, "Judge the draws of run folders or stores on test data."),
         ("report", report_parser, "Write the report of a run folder again."),
+        (
+            "kernel",
+            kernel_parser,
+            "The infinitely wide limit: kernel matrices on disk, then exact prediction.",
+        ),
         ("weights", weights_parser, "Fit priors to the weights of trained networks."),
-        ("check", check_parser, "Test a prior or a sampler, such as one of your own."),
+        ("check", check_parser, "Test a prior, a sampler or a kernel, such as one of your own."),
     ):
         commands.add_subcommand(name, add(arguments), help=text)
     return parser
@@ -132,11 +140,12 @@ def weights_parser(_: Sequence[str] = ()) -> ArgumentParser:
     return parser
 
 
-def check_parser(_: Sequence[str] = ()) -> ArgumentParser:
+def check_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors check`."""
     parser = _parser(
         "Test a prior: its density, draws, gradient, shapes, copies and seeds, and that HMC returns it. Or a sampler: known "
-        "laws, reversibility, Geweke's joint test, seeds, resuming. The exit status is 1 if it fails."
+        "laws, reversibility, Geweke's joint test, seeds, resuming. Or a kernel: symmetry, positive semi-definiteness, diagonal, "
+        "blocks, gradients. The exit status is 1 if it fails."
     )
     parser.add_argument(
         "--prior",
@@ -150,14 +159,36 @@ def check_parser(_: Sequence[str] = ()) -> ArgumentParser:
         default=None,
         help="class path of a sampler, and its arguments as --sampler.<name>",
     )
+    if arguments[:1] == ["check"]:  # GPyTorch takes a while to import
+        from gpytorch.kernels import Kernel
+
+        parser.add_argument(
+            "--kernel",
+            type=Kernel | None,
+            default=None,
+            help="class path of a GPyTorch kernel, or of a function that returns one, and its arguments as --kernel.<name>",
+        )
     parser.add_argument(
         "--shape",
         type=list[int] | None,
         default=None,
-        help="of the parameter; a small one that fits if not given",
+        help="of the parameter, or of one input of the kernel; a small one that fits if not given",
     )
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the test's random numbers")
     return parser
+
+
+def full_paths(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with `--data mnist` and the like as the class path `bnnpriors.datasets.mnist`."""
+    result: list[str] = []
+    for flag in arguments:
+        option, equals, value = flag.partition("=")
+        if option == "--data" and equals and value in datasets.__all__:
+            flag = f"--data=bnnpriors.datasets.{value}"
+        elif result[-1:] == ["--data"] and flag in datasets.__all__:
+            flag = f"bnnpriors.datasets.{flag}"
+        result.append(flag)
+    return result
 
 
 def _parser(description: str) -> ArgumentParser:
@@ -211,6 +242,18 @@ def _add_run(parser: ArgumentParser) -> None:
         help="of the chains and of the network's own initial weights",
     )
     parser.add_argument("--device", type=str, default="cpu", help="a torch device")
+    parser.add_argument(
+        "--executor",
+        type=Literal["dask"] | None,
+        default=None,
+        help="dask spreads the chains over processes; null keeps them in this one",
+    )
+    parser.add_argument(
+        "--scheduler",
+        type=str | None,
+        default=None,
+        help="address of a running dask scheduler; null starts processes on this machine",
+    )
 
 
 def _add_ood(parser: ArgumentParser, default: str | None) -> None:

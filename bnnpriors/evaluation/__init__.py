@@ -4,11 +4,13 @@ Everything here takes a `Predictive`: it does not care whether draws, a Gaussian
 made it.
 """
 
+from .bias import StepSizeBias, step_size_bias
 from .chains import Convergence, convergence
 from .compare import Comparison, compare
 from .diagnostics import Diagnostics, summary
 from .gaussian import GaussianPredictive
 from .kernel_comparison import KernelComparison
+from .logistic_normal import LogisticNormalPredictive
 from .metrics import evaluate
 from .predictive import Predictive
 from .prior_predictive import PriorPredictive, inputs_between
@@ -21,13 +23,16 @@ __all__ = [
     "Diagnostics",
     "GaussianPredictive",
     "KernelComparison",
+    "LogisticNormalPredictive",
     "Predictive",
     "PriorPredictive",
     "SamplePredictive",
+    "StepSizeBias",
     "compare",
     "convergence",
     "evaluate",
     "inputs_between",
     "kinetic_temperature_interval",
+    "step_size_bias",
     "summary",
 ]

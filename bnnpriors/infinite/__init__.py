@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
 from . import zoo
 from .backends import Backend
+from .classification import DirichletClassifier, LeastSquaresClassifier
+from .iterative import IterativeGPRegression
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
+from .softmax import SoftmaxClassifier
+from .stored import StoredGram
 from .trace import trace
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .precomputed import PrecomputedKernel
 
 
 def kernel(
@@ -50,12 +56,38 @@ def kernel(
     return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape, backend)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "InfiniteWidthKernel":  # GPyTorch takes a while to import
+def open_gram(path: str | Path) -> StoredGram:
+    """A kernel matrix that `kernel.gram(..., out=path)` wrote, whole or in part, to be read.
+
+    Raises:
+        StoreError: there is none in the folder, or its metadata are damaged.
+    """
+    return StoredGram.open(path)
+
+
+def __getattr__(name: str) -> Any:  # GPyTorch takes a while to import
+    if name == "InfiniteWidthKernel":
         from .nngp import InfiniteWidthKernel
 
         return InfiniteWidthKernel
+    if name == "PrecomputedKernel":
+        from .precomputed import PrecomputedKernel
+
+        return PrecomputedKernel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["ApproximateKernelWarning", "GPRegression", "InfiniteWidthKernel", "kernel", "zoo"]
+__all__ = [
+    "ApproximateKernelWarning",
+    "DirichletClassifier",
+    "GPRegression",
+    "InfiniteWidthKernel",
+    "IterativeGPRegression",
+    "LeastSquaresClassifier",
+    "PrecomputedKernel",
+    "SoftmaxClassifier",
+    "StoredGram",
+    "kernel",
+    "open_gram",
+    "zoo",
+]

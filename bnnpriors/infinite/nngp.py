@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
 
 import torch
 from jaxtyping import Float
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 from .backends import Backend, check_backend, choose
 from .blocks import kernel_matrix, own_maps
 from .plan import lay_out
-from .program import Convolution, PositionMap, Program
+from .program import Program
 from .recursion import LayerValues, Recursion
+from .stored import StoredGram
 from .sweep import check_lengthscales, sweep
+from .tiles import store_gram
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -121,6 +125,19 @@ class InfiniteWidthKernel(Kernel):
                 parameter.copy_(given.log().expand_as(parameter))
         return self
 
+    @overload
+    def gram(
+        self, x1: Tensor, x2: Tensor | None = None, *, dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None, memory: int = MEMORY, out: None = None,
+    ) -> Tensor: ...  # fmt: skip
+
+    @overload
+    def gram(
+        self, x1: Tensor, x2: Tensor | None = None, *, dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None, memory: int = MEMORY, out: str | Path, tile: int | None = None,
+        resume: bool = False, workers: int | None = None, scheduler: str | None = None, progress: bool = True,
+    ) -> StoredGram: ...  # fmt: skip
+
     @torch.no_grad()
     def gram(
         self,
@@ -130,20 +147,43 @@ class InfiniteWidthKernel(Kernel):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         memory: int = MEMORY,
-    ) -> Float[Tensor, "n m"]:
+        out: str | Path | None = None,
+        tile: int | None = None,
+        resume: bool = False,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        progress: bool = True,
+    ) -> Float[Tensor, "n m"] | StoredGram:
         """K(x1, x2), without gradients; the symmetric K(x1, x1) if there is no x2.
+
+        With `out` the matrix goes to a folder, tile by tile, and a `StoredGram` reads it. A process that is killed loses the
+        tiles that it was computing; the same call with `resume=True` goes on, and the result is bit for bit that of a run that
+        was not stopped. What the tiles will cost is logged, and shown above the progress bar, before the first.
 
         Args:
             x1, x2: inputs as the module takes them, [n, channels, *positions] or [n, features]; or flat rows if the kernel knows
                 `input_shape`.
             dtype, device: of the computation and the result; those of x1 if not given.
             memory: bytes for one block of pairs, about.
+            out: the folder. tile: rows and columns of a tile of it, 1024 if not given.
+            resume: continue in a folder that is there, of the same kernel, inputs and dtype.
+            workers: processes on this machine that share the tiles; this process, with all its threads, if not given.
+            scheduler: address of a running dask scheduler whose workers share them, such as "tcp://10.0.0.1:8786".
+            progress: whether to show a bar, on a terminal or in a notebook.
 
         Raises:
             TypeError: inputs that are not float32 or float64. ValueError: inputs of a shape that the network does not take, or
-                that hold NaN or infinities.
+                that hold NaN or infinities. StoreError: a folder that is there already, or of another kernel; a disk without
+                room. MemoryError: tiles that the memory does not hold. ImportError, OSError: no dask, or no scheduler.
         """
-        return self.matrix(*self._moved(x1, x2, dtype, device), memory=memory)
+        if out is None:
+            return self.matrix(*self._moved(x1, x2, dtype, device), memory=memory)
+        place = torch.device(device or x1.device)
+        x1, x2 = self._pair(*self._moved(x1, x2, dtype, "cpu"))
+        return store_gram(
+            self, x1, x2, Path(out), device=place, memory=memory, tile=tile, resume=resume, workers=workers,
+            scheduler=scheduler, progress=progress,
+        )  # fmt: skip
 
     @torch.no_grad()
     def lengthscale_sweep(
@@ -289,7 +329,7 @@ class InfiniteWidthKernel(Kernel):
                     f"{tuple(self.input_shape)} says"
                 )
             x = x.reshape(-1, *self.input_shape)
-        if x.ndim == 2 and any(isinstance(node, (Convolution, PositionMap)) for node in self.program.nodes):
+        if x.ndim == 2 and self.program.has_positions:
             raise ValueError(
                 f"inputs {tuple(x.shape)} are flat rows, and the network works on positions; give [n, channels, *positions], or "
                 "tell the kernel: bp.infinite.kernel(model, input_shape=(1, 28, 28))"

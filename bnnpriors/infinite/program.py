@@ -195,6 +195,11 @@ class Program:
         """Whether any node holds products of means."""
         return any(self.crosses_means(node) for node in self.nodes)
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether any node works on positions, so that inputs cannot be flat rows."""
+        return any(isinstance(node, (Convolution, PositionMap)) for node in self.nodes)
+
     def __str__(self) -> str:
         """One line a node."""
         return "\n".join(

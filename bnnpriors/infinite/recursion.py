@@ -124,7 +124,7 @@ class Recursion:
 
     def _is_correlated(self, node: Convolution) -> bool:
         taps = self.plan.program.layers[node.layer].taps
-        return taps is not None and taps.is_correlated
+        return taps is not None and taps.is_correlated and math.prod(node.window.size) > 1
 
     def _linear(self, number: int, node: Node, values: dict[int, Tensor], *, with_bias: bool) -> Tensor:
         value = self._source(number, node, values)
@@ -162,7 +162,7 @@ class Recursion:
         shape = (layer.weight_variance * taps.shape(window.size, lengthscale).to(layer.weight_variance)).to(
             value
         )
-        if not taps.is_correlated:
+        if not self._is_correlated(node):
             total = window_sum(value, window, shape.diagonal(), is_full=is_full)
         else:
             total = correlated_sum(

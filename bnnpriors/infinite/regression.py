@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Num
 from torch import Tensor, nn
 
 from ..evaluation import GaussianPredictive
+from .factor import JITTERS, factorise, not_definite
+from .spectrum import Spectrum
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .precomputed import PrecomputedKernel
 
-JITTERS = (0.0, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
 ROWS = 1024
 """New inputs that are predicted at once."""
 
 
 class _Solution(NamedTuple):
-    """The Cholesky factor L of K + σ²I, (K + σ²I)⁻¹ y, the jitter on the diagonal, and the hyperparameters of all that."""
+    """The Cholesky factor L of sK + σ²I, in the lower triangle alone, (sK + σ²I)⁻¹ y, the jitter on the diagonal, and the
+    hyperparameters of all that.
+    """
 
     factor: Tensor
     weights: Tensor
@@ -28,44 +32,60 @@ class _Solution(NamedTuple):
     parameters: tuple[Tensor, ...]
 
 
-class GPRegression(nn.Module):
-    """y = f(x) + ε, f ~ GP(0, K), ε ~ N(0, σ²), the same K for every output: exact, by a Cholesky factorisation in float64
-    (Rasmussen & Williams 2006, algorithm 2.1).
-
-    Its parameters are the kernel's and `raw_noise`, log σ². The prior mean is zero, so give targets that are centred. Memory is
-    two to three n × n matrices of float64.
-
-    Args:
-        kernel: from `bp.infinite.kernel(model)`.
-        x: training inputs as the module takes them, [n, ...]. y: targets, [n, out] or [n].
-        noise: σ², the variance of the noise in units of y²; a starting value for `fit`.
+def checked_targets(x: Tensor, y: Tensor, **positive: float) -> Float[Tensor, "n out"]:
+    """Targets as [n, out].
 
     Raises:
-        ValueError: shapes that do not fit, NaN or infinities, or a noise that is not positive.
+        ValueError: shapes that do not fit, NaN or infinities, or a noise or scale that is not positive.
+    """
+    for name, value in positive.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"GPRegression: {name} {value} given, expected a positive variance")
+    if y.ndim not in (1, 2) or len(y) != len(x) or not len(x):
+        raise ValueError(
+            f"GPRegression: inputs {tuple(x.shape)} and targets {tuple(y.shape)} given, expected [n, ...] and [n, out] or [n]"
+        )
+    if not bool(y.isfinite().all()):
+        raise ValueError("GPRegression: targets hold NaN or infinite values: remove those rows")
+    return y[:, None] if y.ndim == 1 else y
+
+
+class GPRegression(nn.Module):
+    """y = f(x) + ε, f ~ GP(0, sK), ε ~ N(0, σ²), the same K for every output: exact, by a Cholesky factorisation in float64
+    (Rasmussen & Williams 2006, algorithm 2.1).
+
+    Its parameters are the kernel's, `raw_noise`, log σ², and `raw_scale`, log s, which `fit` leaves alone (the variances of a
+    network's last layer say the same). The prior mean is zero, so give targets that are centred. On the CPU memory is one n × n
+    matrix of float64, which the factor overwrites (20 GB for n = 50,000); two on CUDA and for `select_noise`, three for `fit`.
+
+    Args:
+        kernel: from `bp.infinite.kernel(model)`, or `PrecomputedKernel(matrix)`.
+        x: training inputs as the module takes them, [n, ...], or numbers of points. y: targets, [n, out] or [n].
+        noise: σ², the variance of the noise in units of y²; a starting value for `fit`.
+        scale: s, a factor of the kernel.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN or infinities, or a noise or scale that is not positive.
     """
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel,
-        x: Float[Tensor, "n *shape"],
+        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        x: Num[Tensor, "n *shape"],
         y: Float[Tensor, "n *out"],
         *,
         noise: float = 1e-2,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 < noise < math.inf:
-            raise ValueError(f"GPRegression: noise {noise} given, expected a positive variance")
-        if y.ndim not in (1, 2) or len(y) != len(x) or not len(x):
-            raise ValueError(
-                f"GPRegression: inputs {tuple(x.shape)} and targets {tuple(y.shape)} given, expected [n, ...] and [n, out] or [n]"
-            )
-        if not bool(y.isfinite().all()):
-            raise ValueError("GPRegression: targets hold NaN or infinite values: remove those rows")
+        y = checked_targets(x, y, noise=noise, scale=scale)
         self.kernel = kernel
         self.x = x.double()
-        self.y = (y[:, None] if y.ndim == 1 else y).to(self.x)
+        self.y = y.to(self.x)
         kernel.variance(self.x[:1])
-        self.raw_noise = nn.Parameter(torch.tensor(math.log(noise), dtype=torch.float64, device=x.device))
+        start = torch.tensor([math.log(noise), math.log(scale)], dtype=torch.float64, device=x.device)
+        self.raw_noise = nn.Parameter(start[0].clone())
+        self.raw_scale = nn.Parameter(start[1].clone(), requires_grad=False)
         self._solution: _Solution | None = None
 
     @property
@@ -74,19 +94,85 @@ class GPRegression(nn.Module):
         return self.raw_noise.exp()
 
     @property
+    def scale(self) -> Float64[Tensor, ""]:
+        """s."""
+        return self.raw_scale.exp()
+
+    @property
     def jitter(self) -> float:
-        """What the factorisation had to add to the diagonal of K + σ²I at the present hyperparameters; 0 if nothing."""
+        """What the factorisation had to add to the diagonal of sK + σ²I at the present hyperparameters; 0 if nothing."""
         return self._solved().jitter
 
     def log_marginal_likelihood(self) -> Float64[Tensor, ""]:
-        """log p(y) = −½ tr yᵀ(K+σ²I)⁻¹y − out (½ log det(K+σ²I) + n/2 log 2π), summed over outputs; with gradients in the
-        kernel's hyperparameters and the noise.
+        """log p(y) = −½ tr yᵀ(sK+σ²I)⁻¹y − out (½ log det(sK+σ²I) + n/2 log 2π), summed over outputs; with gradients in the
+        kernel's hyperparameters and the noise, where gradients are wanted.
         """
-        factor, _ = self._factor()
+        wants_gradient = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        factor = self._factor_with_gradient() if wants_gradient else self._solved().factor
         white = torch.linalg.solve_triangular(factor, self.y, upper=False)
         n, out = self.y.shape
         return -0.5 * white.square().sum() - out * (
             factor.diagonal().log().sum() + 0.5 * n * math.log(2 * math.pi)
+        )
+
+    @torch.no_grad()
+    def select_noise(
+        self,
+        criterion: Literal["marginal_likelihood", "leave_one_out"] = "marginal_likelihood",
+        *,
+        validation: tuple[Num[Tensor, "m *shape"], Float[Tensor, "m *out"]] | None = None,
+    ) -> GPRegression:
+        """Set the noise σ² and the scale s to the best ones, from one eigendecomposition of K: each value of σ²/s then costs O(n)
+        by marginal likelihood, and no factorisation by the others; s has a closed form. Values from 1e-10 to 100 times K's mean
+        diagonal are looked at.
+
+        Args:
+            criterion: the log density of all targets, or the sum of those of each given all others.
+            validation: inputs and targets that are held out, whose log density is then the criterion.
+
+        Raises:
+            ValueError: another criterion, held-out data of a shape that does not fit, or targets that are all zero.
+        """
+        if criterion not in ("marginal_likelihood", "leave_one_out"):
+            raise ValueError(
+                f"select_noise: criterion {criterion!r} given, expected 'marginal_likelihood' or 'leave_one_out'; for held-out "
+                "data give validation=(x, y)"
+            )
+        if not bool((self.y != 0).any()):
+            raise ValueError("select_noise: the targets are all zero, so no noise is the best")
+        held_out = None
+        if validation is not None:
+            x, y = validation[0].to(self.x), validation[1].to(self.y)
+            y = y[:, None] if y.ndim == 1 else y
+            if not len(x) or y.shape != (len(x), self.y.shape[1]):
+                raise ValueError(
+                    f"select_noise: validation inputs {tuple(x.shape)} and targets {tuple(y.shape)} given, expected [m, ...] and "
+                    f"[m, {self.y.shape[1]}]"
+                )
+            held_out = (self.kernel.matrix(x, self.x), self.kernel.variance(x), y)
+        spectrum = Spectrum.of(self.kernel.matrix(self.x), self.y)
+        if held_out is not None:
+            cross, variance, y = held_out
+            rotated = cross @ spectrum.vectors
+            noise, scale = spectrum.best(lambda ratio: spectrum.held_out(ratio, rotated, variance, y))
+        elif criterion == "leave_one_out":
+            noise, scale = spectrum.best(spectrum.leave_one_out)
+        else:
+            noise, scale = spectrum.best(spectrum.marginal)
+        self.raw_noise.fill_(math.log(noise))
+        self.raw_scale.fill_(math.log(scale))
+        return self
+
+    @torch.no_grad()
+    def leave_one_out(self) -> GaussianPredictive:
+        """The predictive distribution of each training target given all others: mean y_i − [A⁻¹y]_i/[A⁻¹]_ii and variance
+        1/[A⁻¹]_ii, A = sK + σ²I (Rasmussen & Williams 2006, equation 5.12).
+        """
+        solution = self._solved()
+        inverse = torch.cholesky_inverse(solution.factor).diagonal()[:, None]
+        noise = self.noise.detach()
+        return GaussianPredictive(
+            self.y - solution.weights / inverse, (1 / inverse - noise).clamp_min(0), noise
         )
 
     def fit(self, num_steps: int = 50) -> GPRegression:
@@ -116,21 +202,21 @@ class GPRegression(nn.Module):
         return self
 
     @torch.no_grad()
-    def predict(self, x: Float[Tensor, "batch *shape"]) -> GaussianPredictive:
-        """The posterior predictive distribution at new inputs: mean K_*ᵀ(K+σ²I)⁻¹y and variance k_** − K_*ᵀ(K+σ²I)⁻¹K_*, plus σ².
+    def predict(self, x: Num[Tensor, "batch *shape"]) -> GaussianPredictive:
+        """The posterior predictive distribution at new inputs: mean sK_*ᵀA⁻¹y and variance sk_** − s²K_*ᵀA⁻¹K_* + σ², A = sK+σ²I.
 
         Raises:
             ValueError: inputs of another shape than the training inputs.
         """
         x = x.to(self.x)
-        solution = self._solved()
+        solution, scale = self._solved(), self.scale
         means, variances = [], []
         for start in range(0, len(x), ROWS):
             rows = x[start : start + ROWS]
-            cross = self.kernel.matrix(self.x, rows)
+            cross = scale * self.kernel.matrix(self.x, rows)
             white = torch.linalg.solve_triangular(solution.factor, cross, upper=False)
             means.append(cross.mT @ solution.weights)
-            variances.append((self.kernel.variance(rows) - white.square().sum(0)).clamp_min(0))
+            variances.append((scale * self.kernel.variance(rows) - white.square().sum(0)).clamp_min(0))
         mean = torch.cat(means) if means else self.y.new_empty(0, self.y.shape[1])
         variance = torch.cat(variances) if variances else self.y.new_empty(0)
         return GaussianPredictive(mean, variance[:, None], self.noise.detach())
@@ -141,22 +227,22 @@ class GPRegression(nn.Module):
         now = tuple(parameter.detach().clone() for parameter in self.parameters())
         old = self._solution
         if old is None or not all(torch.equal(a, b) for a, b in zip(now, old.parameters, strict=True)):
-            factor, jitter = self._factor()
+            self._solution = None
+            matrix = self.kernel.matrix(self.x).contiguous()
+            factor, jitter = factorise(matrix.mul_(self.scale), self.noise)
             self._solution = _Solution(factor, torch.cholesky_solve(self.y, factor), jitter, now)
         assert self._solution is not None
         return self._solution
 
-    def _factor(self) -> tuple[Tensor, float]:
-        """The Cholesky factor of K + σ²I, and the jitter that it took."""
-        matrix = self.kernel.matrix(self.x)
-        scale = float(matrix.diagonal().detach().mean())
+    def _factor_with_gradient(self) -> Tensor:
+        """The Cholesky factor of sK + σ²I, differentiable."""
+        matrix = self.scale * self.kernel.matrix(self.x)
+        level = float(matrix.diagonal().detach().mean())
         for relative in JITTERS:
-            jitter = relative * scale
-            shift = (self.noise + jitter) * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+            shift = (self.noise + relative * level) * torch.eye(
+                len(matrix), dtype=matrix.dtype, device=matrix.device
+            )
             factor, info = torch.linalg.cholesky_ex(matrix + shift)
             if not bool(info.any()):
-                return factor, jitter
-        raise ValueError(
-            f"GPRegression: K + noise · I is not positive definite in float64 (mean diagonal {scale:.3g}, noise "
-            f"{float(self.noise):.3g}); raise noise, or scale the targets and the priors' variances to similar sizes"
-        )
+                return factor
+        raise ValueError(not_definite(level, float(self.noise)))

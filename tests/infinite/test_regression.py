@@ -81,7 +81,8 @@ def test_gpytorch_agrees() -> None:
 
 
 def test_the_gradient_of_the_marginal_likelihood() -> None:
-    gp = _gp()
+    gp = _gp(scale=1.3)
+    gp.raw_scale.requires_grad_(True)
     gp.log_marginal_likelihood().backward()
     for parameter in gp.parameters():
         if not parameter.numel():

@@ -1,0 +1,58 @@
+"""Cholesky factors of kernel matrices in the memory of the matrix itself, with the least jitter that they take."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float64
+from scipy.linalg import lapack
+from torch import Tensor
+
+JITTERS = (0.0, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
+"""Tried one after another, relative to the mean of the diagonal."""
+ROWS = 1024
+
+
+def factorise(matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"]) -> tuple[Tensor, float]:
+    """The Cholesky factor L of K + diag(noise) and the jitter on its diagonal, 0 if it needed none.
+
+    On the CPU it takes no more memory than K has: L is written over the lower triangle of `matrix`, and the strict upper one
+    keeps K's, so read the result as lower triangular (`solve_triangular(..., upper=False)` and `cholesky_solve` do).
+
+    Args:
+        matrix: K, symmetric and contiguous; overwritten. noise: σ², [] or [n].
+
+    Raises:
+        ValueError: K + noise is not positive definite, even with a jitter of 1e-7 of its mean diagonal.
+    """
+    diagonal = matrix.diagonal().clone()
+    scale = float(diagonal.mean())
+    for relative in JITTERS:
+        jitter = relative * scale
+        matrix.diagonal().copy_(diagonal + noise + jitter)
+        if matrix.device.type == "cpu":
+            _, info = lapack.dpotrf(matrix.numpy().T, lower=0, overwrite_a=1, clean=0)
+            if info == 0:
+                return matrix, jitter
+            _restore(matrix)
+        else:
+            factor, failed = torch.linalg.cholesky_ex(matrix)
+            if not bool(failed.any()):
+                return factor, jitter
+    raise ValueError(not_definite(scale, float(noise.min())))
+
+
+def not_definite(scale: float, noise: float) -> str:
+    """The message where no jitter is enough."""
+    return (
+        f"K + noise · I is not positive definite in float64 (mean diagonal {scale:.3g}, noise {noise:.3g}); raise noise, or "
+        "scale the targets and the priors' variances to similar sizes"
+    )
+
+
+def _restore(matrix: Tensor) -> None:
+    """Write the strict upper triangle over the lower one."""
+    for start in range(0, len(matrix), ROWS):
+        rows = slice(start, start + ROWS)
+        block = matrix[rows, rows].triu(1)
+        matrix[rows, rows] = block + block.mT
+        matrix[start + ROWS :, rows] = matrix[rows, start + ROWS :].mT
