@@ -2,6 +2,7 @@
 
     python -m benchmarks.cnn_gp                       # all networks, float32 and float64, one thread
     python -m benchmarks.cnn_gp --threads 2 --seconds 10 --only "CNN-GP-14"
+    python -m benchmarks.cnn_gp --peer-python PATH    # beside neural-tangents, in an environment of its own
 
 A figure is the least of many short repetitions: with one thread of processor time, which other processes disturb little; with
 several of the time on the clock. Images are random; what is known of each by itself is prepared beforehand (a cost of each image,
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import subprocess
 import tempfile
 import time
@@ -130,40 +132,45 @@ def measure(job: Job, dtype: torch.dtype, seconds: float, *, with_torch: bool) -
     return found
 
 
+def neural_tangents(python: str | None, name: str, dtype: torch.dtype, seconds: float, threads: int) -> float:
+    """Seconds of a pair in neural-tangents, which lives in an environment of its own; NaN where it does not do the network."""
+    if python is None or name not in ("ConvNet GP", "Residual CNN GP", "ResNet-32 GP"):
+        return float("nan")
+    script = Path(__file__).parent / "contenders" / "tangents.py"
+    command = [python, str(script), name, str(dtype).removeprefix("torch."), str(seconds), str(threads)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=1, help="of both")
+    parser.add_argument("--threads", type=int, default=1, help="of all")
     parser.add_argument("--seconds", type=float, default=3.0, help="of repetitions for each figure")
     parser.add_argument(
         "--only", nargs="*", default=list(JOBS), help="networks, by the beginning of their names"
     )
     parser.add_argument("--without-torch", action="store_true", help="leave out the recursion in torch")
+    parser.add_argument("--peer-python", help="interpreter that has neural-tangents")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    print("| network | dtype | fused, µs a pair | torch | ratio | entries/s | of the limit | µs an image |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|")
+    names = ["network", "dtype", "fused, µs a pair", "torch", "ratio", "neural-tangents", "ratio"]
+    names += ["entries/s", "of the limit", "µs an image"]
+    print("| " + " | ".join(names) + " |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for dtype in (torch.float32, torch.float64):
         most = given.threads * limit(dtype, given.seconds)
         for name, job in JOBS.items():
             if not any(name.startswith(wanted) for wanted in given.only):
                 continue
             found = measure(job, dtype, given.seconds, with_torch=not given.without_torch)
-            rate, torch_time = found["entries"] / found["fused"], found.get("torch", float("nan"))
-            cells = [
-                name,
-                str(dtype).removeprefix("torch."),
-                f"{1e6 * found['fused']:.3g}",
-                f"{1e6 * torch_time:.3g}",
-            ]
-            cells += [
-                f"{torch_time / found['fused']:.3g}",
-                f"{rate:.2g}",
-                f"{rate / most:.0%}",
-                f"{1e6 * found['image']:.3g}",
-            ]
+            ours, rate = found["fused"], found["entries"] / found["fused"]
+            peer = neural_tangents(given.peer_python, name, dtype, given.seconds, given.threads)
+            cells = [name, str(dtype).removeprefix("torch."), f"{1e6 * ours:.3g}"]
+            for other in (found.get("torch", float("nan")), peer):
+                cells += ["", ""] if math.isnan(other) else [f"{1e6 * other:.3g}", f"{other / ours:.3g}"]
+            cells += [f"{rate:.2g}", f"{rate / most:.0%}", f"{1e6 * found['image']:.3g}"]
             print("| " + " | ".join(cells) + " |", flush=True)
         print(f"\nlimit in {dtype}: {most:.3g} entries/s\n")
 

@@ -25,6 +25,8 @@ GROUP_BYTES = 2**19
 """Values of the images that one thread takes together: about half of a second-level cache."""
 PREPARED_BYTES = 2**28
 """What is kept of one block of images by themselves."""
+TILE_BYTES = 2**32
+"""The largest tile of one thread; the recursion in torch, which can take a single pair at a time, does what is larger."""
 CALL_WORK = 2**30
 """Nonlinearities of one call, about: a second or less, after which a keyboard interrupt is noticed."""
 
@@ -77,6 +79,9 @@ class FusedKernel:
         self.lowered = lower(recursion.plan, recursion.layers)
         self._own = OwnValues(recursion, self.lowered)
         self._layout = self._laid_out()
+        tile = self._bytes * self._layout.work_vectors(1)
+        if tile > TILE_BYTES:
+            raise Unfusable(f"a tile of pairs with all their positions takes {tile / 2**30:.3g} GiB")
 
     def matrix(
         self, x1: Float[Tensor, "n channels *positions"], x2: Tensor | None, memory: int

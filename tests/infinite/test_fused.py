@@ -197,6 +197,10 @@ def test_what_the_fused_kernel_refuses(monkeypatch: pytest.MonkeyPatch, as_a_use
     with pytest.raises(ValueError, match="expected one of auto, fused, torch"):
         kernel.backend = "cuda"  # type: ignore[assignment]
     assert kernel.backend == "fused"
+    with monkeypatch.context() as patched:
+        patched.setattr(fused, "TILE_BYTES", 100)
+        with pytest.raises(ValueError, match="a tile of pairs with all their positions takes"):
+            kernel.gram(x)
     expected = kernel.gram(x)
     monkeypatch.setattr(library, "LIBRARY", Path("nowhere.so"))
     library.load.cache_clear()
