@@ -168,6 +168,16 @@ def test_settings_that_do_not_fit(
     assert not (tmp_path / "run").exists()
 
 
+def test_too_many_points_for_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first tile: 60² entries of float64 are 28,800 bytes."""
+    monkeypatch.setattr("bnnpriors.cli.kernel.free_memory", lambda: 28799.0)
+    assert main([*SMALL, *MODEL, "--output", str(tmp_path / "run")]) == 1
+    assert "60 points need 28.1 KiB of memory to solve for" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_settings_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """With the data set by its name."""
     with pytest.raises(SystemExit) as stop:

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch.distributions import Distribution
 
 from ..cluster import open_client
-from ..cost import size
+from ..cost import free_memory, size
 from ..datasets import Dataset
 from ..module import BayesianModule, attach
 from ..priors import Prior
@@ -131,13 +131,13 @@ def kernel(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
     name = settings.name or settings.data.name
     path = Path(settings.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     stored = yaml.safe_load(kernel_parser().dump(parsed, skip_unset=False))
+    _announce(made, settings, points, path)
     run = RunFolder.begin(
         path,
         "kernel",
         {k: v for k, v in stored.items() if k != "config"},
         shlex.join(["bnnpriors", *arguments]),
     )
-    _announce(made, settings, points, path)
     start = time.monotonic()
     grams = _stores(made, settings, points, path / "gram")
     run.results["seconds"] += time.monotonic() - start
@@ -180,6 +180,10 @@ def _announce(made: Any, settings: Namespace, points: Points, path: Path) -> Non
     train = points.inputs["train"]
     n, others = len(train), sum(len(x) for part, x in points.inputs.items() if part != "train")
     pairs = n * (n + 1) // 2 + n * others
+    if 8 * n * n > (available := free_memory()):
+        raise MemoryError(
+            f"train: {n} points need {size(8 * n * n)} of memory to solve for, and {size(available)} is free: give fewer points"
+        )
     rows = train[: settings.tile].numpy()
     each = seconds_per_pair(made, rows, settings.memory, torch.device(settings.device)) / (
         settings.workers or 1

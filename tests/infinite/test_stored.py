@@ -83,6 +83,20 @@ def test_two_sets_of_inputs(tmp_path: Path) -> None:
     assert "4 × 11, torch.float64, 8 of 8 tiles" in repr(store)
 
 
+def test_a_stored_matrix_serves_a_regression(tmp_path: Path) -> None:
+    """By the numbers of its points, and rows and columns in any order."""
+    store, kernel, x = _store(tmp_path / "k"), _kernel(), inputs("strided", COUNT)
+    numbered = infinite.PrecomputedKernel(store)
+    rows, columns = torch.tensor([7, 2, 2]), torch.tensor([0, 10, 5, 6])
+    assert torch.equal(numbered.matrix(rows, columns), kernel.gram(x)[rows][:, columns])
+    assert store[np.ix_(np.arange(0), np.arange(3))].shape == (0, 3)
+    y, train, test = torch.arange(8.0), torch.arange(8), torch.arange(8, COUNT)
+    stored_mean = infinite.GPRegression(numbered, train, y).predict(test).mean
+    torch.testing.assert_close(
+        stored_mean, infinite.GPRegression(kernel, x[:8], y).predict(x[8:]).mean, rtol=1e-9, atol=1e-9
+    )
+
+
 @pytest.mark.slow  # several processes
 def test_kills_leave_no_tile_that_is_half_there(tmp_path: Path) -> None:
     """Six times SIGKILL while tiles are written, at moments that a seed chooses; then the rest, bit for bit that of memory."""
