@@ -1,7 +1,7 @@
 """Job: SGLD on a small convnet; minibatch steps per second with 1 and 8 chains."""
 
-from benchmarks.harness import Entry
 from benchmarks.problem import Problem
+from benchmarks.sgld_mlp import CONTENDERS
 
 PROBLEM = Problem(
     name="sgld_convnet",
@@ -19,10 +19,4 @@ PROBLEM = Problem(
     batch_size=128,
 )
 
-CONTENDERS = (
-    Entry("bnnpriors", "ours", ("torch", "bnnpriors"), ours=True),
-    Entry("blackjax", "blackjax", ("jax", "blackjax")),
-    Entry("blackjax, rbg random numbers", "blackjax_rbg", ("jax", "blackjax")),
-    Entry("posteriors", "posteriors", ("torch", "posteriors")),
-    Entry("eager torch", "eager_torch", ("torch",), chains=(1,)),
-)
+__all__ = ["CONTENDERS", "PROBLEM"]
