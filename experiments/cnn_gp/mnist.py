@@ -16,6 +16,8 @@ from torch import Tensor
 import bnnpriors as bp
 from bnnpriors import infinite
 from bnnpriors.infinite import zoo
+from bnnpriors.infinite.nngp import MEMORY
+from bnnpriors.infinite.tiles import seconds_per_pair
 
 NETWORKS = {"convnet": zoo.convnet_gp, "residual": zoo.residual_cnn_gp, "resnet": zoo.resnet32_gp}
 SUBSET = 2000
@@ -49,14 +51,6 @@ def images(
         x |= {"train": mnist.x_test[:train], "test": mnist.x_test[train:]}
         y = {"train": mnist.y_test[:train], "test": mnist.y_test[train:]}
     return {name: mnist.denormalize(values) for name, values in x.items()}, y
-
-
-def seconds_per_pair(made: infinite.InfiniteWidthKernel, x: Tensor) -> float:
-    """Measured on 64 × 64 images; the time that blocks took is in their files."""
-    made.gram(x[:2], x[:2])
-    start = time.perf_counter()
-    made.gram(x[:64], x[:64])
-    return (time.perf_counter() - start) / min(64, len(x)) ** 2
 
 
 def classify(
@@ -121,7 +115,7 @@ def main() -> None:
         made = kernel(name)
         folder = args.runs / f"{name}-{args.dtype}{'-swapped' if args.swapped else ''}"
         inputs = {part: values.to(getattr(torch, args.dtype)) for part, values in x.items()}
-        minutes = pairs * seconds_per_pair(made, inputs["train"]) / 60
+        minutes = pairs * seconds_per_pair(made, inputs["train"].numpy(), MEMORY, torch.device("cpu")) / 60
         console.print(f"{name}: about {minutes:.2g} minutes, less the blocks in {folder}")
         for part, others in (("train", None), ("test", inputs["test"]), ("ood", inputs["ood"])):
             if not compute(made, folder, part, inputs["train"], others, deadline):
