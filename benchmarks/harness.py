@@ -101,8 +101,7 @@ def launch(
     """
     command = [interpreter, "-m", "benchmarks.worker", "--job", job, "--contender", entry.name]
     command += ["--chains", str(chains), "--seconds", str(seconds), "--threads", str(threads)]
-    environment = dict(os.environ, JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="", PYTHONWARNINGS="ignore")
-    environment |= {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+    environment = child_environment(threads)
     environment |= {
         name: str(cache / name) for name in ("TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
     }
@@ -125,6 +124,12 @@ def launch(
             "stderr": done.stderr[-4000:],
         }
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """This process's environment for a contender on `threads` cores, without accelerators."""
+    environment = dict(os.environ, JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="", PYTHONWARNINGS="ignore")
+    return environment | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
 
 def limit_threads(threads: int) -> None:

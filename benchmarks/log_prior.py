@@ -26,6 +26,7 @@ from bnnpriors.workers import keep_freed_memory
 
 LINEAR = (1000, 1000)
 CONV = (333, 333, 3, 3)
+COLUMNS = torch.eye(LINEAR[1]) + 0.1
 
 FAMILIES: dict[str, tuple[tuple[int, ...], Callable[[], P.Prior]]] = {
     "Normal": (LINEAR, lambda: P.Normal(0.0, 0.5)),
@@ -53,7 +54,8 @@ FAMILIES: dict[str, tuple[tuple[int, ...], Callable[[], P.Prior]]] = {
     "CorrelatedNormal": (CONV, lambda: P.CorrelatedNormal(0.5)),
     "CorrelatedNormal, learnt": (CONV, lambda: P.CorrelatedNormal(P.HalfNormal(), "matern32", P.Gamma())),
     "CorrelatedStudentT": (CONV, lambda: P.CorrelatedStudentT(3.0, 0.5)),
-    "MatrixNormal, fixed columns": (LINEAR, lambda: P.MatrixNormal(0.5, torch.eye(LINEAR[1]) + 0.1)),
+    "MatrixNormal, fixed columns": (LINEAR, lambda: P.MatrixNormal(0.5, COLUMNS)),
+    "the same, centred": (LINEAR, lambda: P.MatrixNormal(0.5, COLUMNS, centred=True)),
 }
 
 

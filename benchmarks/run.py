@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.harness import Entry, launch
 from benchmarks.report import table
 
-JOBS = ("hmc_regression", "sgld_mlp")
+JOBS = ("hmc_regression", "sgld_mlp", "sghmc_mlp", "sgld_convnet")
 BUSY = 0.5  # one-minute load average above which the machine is not at rest
 
 

@@ -1,4 +1,4 @@
-"""Job: SGLD on an MNIST-sized classifier; minibatch steps per second with 1 and 8 chains."""
+"""Job: SGLD on an MNIST-sized classifier; minibatch steps per second with 1 to 64 chains."""
 
 from benchmarks.harness import Entry
 from benchmarks.problem import Problem
@@ -14,7 +14,7 @@ PROBLEM = Problem(
     step_size=1e-3,
     steps_per_block=100,
     steps_per_draw=100,
-    chains=(1, 8),
+    chains=(1, 8, 64),
     batch_size=128,
 )
 

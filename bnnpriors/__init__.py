@@ -1,14 +1,15 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, priors, samplers
+from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers, variational
 from .cost import estimate
 from .draws import Draws
-from .evaluation import compare, evaluate
+from .evaluation import compare, evaluate, step_size_bias
 from .evaluation.prior_predictive import prior_predictive
+from .group import SamplingError
 from .module import BayesianModule, attach
+from .optim import potential
 from .posterior import Posterior
 from .priors.funnel import FunnelWarning
-from .run import SamplingError
 from .sampling import sample
 from .store import StoreError
 
@@ -31,8 +32,12 @@ __all__ = [
     "infinite",
     "likelihoods",
     "models",
+    "optim",
+    "potential",
     "prior_predictive",
     "priors",
     "sample",
     "samplers",
+    "step_size_bias",
+    "variational",
 ]

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+def require_distributed() -> None:
+    """Raise ImportError, which says what to install, where dask.distributed is missing."""
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "work on several processes needs dask.distributed: pip install 'bnnpriors[dask]'"
+        ) from error
+
+
 @contextmanager
 def open_client(scheduler: str | None = None, *, workers: int | None = None) -> Iterator[Client]:
     """A client, closed at the end together with the cluster that was started for it.
@@ -23,19 +33,16 @@ def open_client(scheduler: str | None = None, *, workers: int | None = None) -> 
     Raises:
         ImportError: dask.distributed is missing. OSError: no scheduler answers at the address.
     """
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ImportError(
-            "work on several processes needs dask.distributed: pip install 'bnnpriors[dask]'"
-        ) from error
+    require_distributed()
+    from distributed import Client, LocalCluster
+
     if scheduler is not None:
         with Client(scheduler, timeout="10s", set_as_default=False) as client:
             yield client
         return
     with (
         LocalCluster(
-            n_workers=workers or len(os.sched_getaffinity(0)), threads_per_worker=1, dashboard_address=None
+            n_workers=workers or len(os.sched_getaffinity(0)), threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

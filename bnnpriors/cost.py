@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from .disk import StoreError, free_bytes
 from .posterior import Posterior
 from .samplers import Sampler
-from .store import StoreError, free_bytes
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def estimate(
     target = posterior.target(chains)
     row = chains * posterior.dim * torch.finfo(posterior.dtype).bits // 8
     disk = num_samples * (row + chains * 8 * (8 + 2 * len(posterior.layout.shapes)))
-    work = 12 * row + min(disk, 64 * 2**20)
+    work = 12 * row + sampler.memory(target) + min(disk, 64 * 2**20)
     evaluations = (num_warmup + num_samples * thin) * sampler.evaluations(target)
     return Cost(evaluations, disk, work + (disk if in_memory else 0))
 

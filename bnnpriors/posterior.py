@@ -202,8 +202,8 @@ class Target:
         self._prior_weight = posterior.prior_weight(temperature)
         self._posterior, self._programs = posterior, posterior.programs(plan)
 
-    def part(self, chains: slice) -> Target:
-        """The same target for some of its chains."""
+    def part(self, chains: slice | Tensor) -> Target:
+        """The same target for some of its chains, a slice or their indices."""
         new = copy.copy(self)
         new.temperature, new._prior_weight = self.temperature[chains], self._prior_weight[chains]
         return new

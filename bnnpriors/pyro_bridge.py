@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions import TorchDistribution
+from pyro.infer import NUTS
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -15,6 +17,7 @@ from .batched import call_with_weights
 from .joint import LIKELIHOOD
 from .likelihoods import Likelihood
 from .module import BayesianModule
+from .posterior import Target
 from .priors import Prior
 from .priors.base import draw
 from .priors.site import Site
@@ -97,3 +100,81 @@ def pyro_model(model: BayesianModule, likelihood: Any = None) -> Callable[..., A
         return outputs
 
     return run
+
+
+class Trajectories(NUTS):
+    """Pyro's NUTS on a potential that is given as a value and a gradient, with the step size and metric of the caller.
+
+    Args:
+        target: of one chain. max_tree_depth: doublings at most.
+    """
+
+    def __init__(self, target: Target, max_tree_depth: int) -> None:
+        super().__init__(
+            potential_fn=self._potential,
+            adapt_step_size=False,
+            adapt_mass_matrix=False,
+            max_tree_depth=max_tree_depth,
+        )
+        self._target, self._temperature = target, target.temperature.double()
+        self._steps, self._energy = 0, torch.zeros(())
+
+    def trajectory(
+        self,
+        theta: Float[Tensor, " dim"],
+        potential: Tensor,
+        gradient: Float[Tensor, " dim"],
+        step_size: Tensor,
+        inverse_mass: Float[Tensor, " dim"],
+    ) -> dict[str, Tensor]:
+        """The end of one trajectory (`theta`, `potential`, `gradient`), and its figures, in float64; torch's global generator
+        is used.
+
+        p ~ N(0, M/T) and U/T are unit temperature to Pyro, whose metric is then T M⁻¹; h means what it means at T = 1.
+        """
+        temperature = self._temperature[0]
+        start = {"theta": theta.double()}
+        self.initial_params, self._warmup_steps = start, 0
+        self._cache(start, potential.double() / temperature, {"theta": gradient.double() / temperature})
+        self._initialize_adapter()
+        self._adapter.step_size = float(step_size)
+        self.mass_matrix_adapter.inverse_mass_matrix = {("theta",): temperature * inverse_mass.double()}
+        end = self.sample(start)["theta"]
+        assert self._potential_energy_last is not None
+        assert self._z_grads_last is not None
+        steps = torch.tensor(self._steps, device=theta.device)
+        return {
+            "theta": end,
+            "potential": self._potential_energy_last * temperature,
+            "gradient": self._z_grads_last["theta"] * temperature,
+            "acceptance": torch.tensor(self._mean_accept_prob, dtype=torch.float64, device=theta.device),
+            "divergent": torch.tensor(bool(self._divergences), device=theta.device),
+            "energy": self._energy * temperature,
+            "tree_depth": torch.tensor(self._steps.bit_length(), device=theta.device),
+            "num_steps": steps,
+        }
+
+    def _potential(self, values: dict[str, Tensor]) -> Tensor:
+        self._steps += 1
+        return _Evaluated.apply(values["theta"], self._target, self._temperature)
+
+    def _sample_r(self, name: str) -> Any:
+        scaled, unscaled = super()._sample_r(name)
+        self._energy = self._potential_energy_last + self._kinetic_energy(unscaled)
+        return scaled, unscaled
+
+
+class _Evaluated(torch.autograd.Function):
+    """U(θ)/T with the gradient that came with it."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, target: Target, temperature: Tensor) -> Tensor:
+        here = theta.detach()[None].to(target.temperature.dtype)
+        value, gradient = target.value_and_gradient(here)
+        ctx.save_for_backward(gradient[0].double() / temperature)
+        return value[0].double() / temperature[0]
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return outer[0] * gradient, None, None

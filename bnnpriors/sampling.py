@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from .cluster import open_client
 from .cost import check_room, estimate
 from .counts import as_integer
 from .draws import Draws
 from .fingerprint import difference, fingerprint
+from .group import Schedule
+from .grouping import count_workers, processes, spread_plan
 from .planning import choose_plan
 from .posterior import Posterior
 from .priors.funnel import FunnelWarning, hint
@@ -22,6 +25,9 @@ from .programs import Plan
 from .progress import Progress
 from .run import Run
 from .samplers import Sampler
+from .segments import pack
+from .spread import SpreadRun
+from .starts import check_init, identity_of, start
 from .store import FORMAT, Store, StoreError
 from .streams import Streams
 
@@ -39,10 +45,12 @@ def sample(
     seed: int = 0,
     store: str | Path | None = None,
     resume: bool = False,
-    init: str = "prior",
+    init: str | Draws = "prior",
     progress: bool = True,
     compile: bool | None = None,
     chunk_size: int | None = None,
+    executor: str | None = None,
+    scheduler: str | None = None,
 ) -> Draws:
     """Draw from a posterior with all chains in one vectorised run.
 
@@ -53,16 +61,22 @@ def sample(
         store: folder of a zarr store; None keeps the draws in memory.
         resume: continue the run in `store`, bit for bit as if it had not stopped, or extend it where
             `num_samples` has grown; start it where there is none.
-        init: "prior" starts each chain at a draw from the prior, "model" at the module's present latents.
+        init: "prior" starts each chain at a draw from the prior, "model" at the module's present latents, "map" where 1000 steps
+            of `samplers.MAP` lead from a draw from the prior, each chain by itself; the draws of another run of the same chains,
+            such as an ensemble, start each chain at its last draw there.
         progress: show what the run will take and a progress bar, in a notebook or where standard error is a terminal.
         compile, chunk_size: whether programs are compiled and how many chains one call evaluates; None
             chooses (`bnnpriors.planning`). Draws depend on the choice through rounding alone; a store
             remembers it.
+        executor: None runs in this process; "dask" spreads groups of chains over processes with dask.distributed, whose
+            draws are those of one process with one thread of torch under the same `compile` and `chunk_size`, bit for bit.
+        scheduler: address of a running scheduler; None starts processes on this machine.
 
     Raises:
         ValueError: counts below one or not whole, a sampler that cannot serve the posterior. TypeError: no
-            sampler, or its class. StoreError: a store that belongs to another run, is damaged, locked, or does
-            not fit the disk. SamplingError: a start without finite density, a chain that diverges to NaN.
+            sampler, or its class, or what other processes cannot be sent. StoreError: a store that belongs to
+            another run, is damaged, locked, or does not fit the disk. SamplingError: a start without finite
+            density, a chain that diverges to NaN, a cluster without workers.
 
     Warns with a `FunnelWarning` where a hyperprior scales centred weights, of which there are more than data.
 
@@ -78,14 +92,14 @@ def sample(
     )
     if chunk_size is not None:
         (chunk_size,) = _integers(chunk_size=chunk_size)
-    if init not in ("prior", "model"):
-        raise ValueError(f"sample: init {init!r} given, expected 'prior' or 'model'")
+    check_init(posterior, init, num_chains * len(posterior.temperatures))
     if resume and store is None:
         raise ValueError("sample: resume=True given without a store; pass store='folder'")
     if store is not None and not resume and Path(store).exists():
         raise StoreError(
             f"{store} exists: pass resume=True to continue it, choose another path, or delete it"
         )
+    _check_executor(posterior, sampler, executor, scheduler)
     sampler.check(posterior.target(num_chains * len(posterior.temperatures)))
     path = None if store is None else Path(store)
     cost = estimate(
@@ -107,42 +121,55 @@ def sample(
     keys = [(rung, chain) for rung in range(rungs) for chain in range(num_chains)]
     streams = Streams(seed, keys, dtype=posterior.dtype, device=posterior.device)
     identity = fingerprint(
-        posterior, sampler, num_warmup=num_warmup, num_chains=num_chains, thin=thin, seed=seed, init=init
+        posterior,
+        sampler,
+        num_warmup=num_warmup,
+        num_chains=num_chains,
+        thin=thin,
+        seed=seed,
+        init=identity_of(init),
     )
-    with Progress(num_warmup + num_samples * thin, heading=heading, enabled=progress) as bar:
-        theta = _start(posterior, streams, init)
+    schedule = Schedule(num_warmup, num_samples, thin)
+    exact, estimates = sampler.gradients(posterior.target(len(keys)))
+    gradients = (exact * schedule.total, estimates * schedule.total)
+    threads = torch.get_num_threads() if executor is None else 1
+    packed = b"" if executor is None else pack((posterior, sampler))
+    with ExitStack() as stack:
+        if executor is not None:
+            wanted = processes(posterior, sampler, num_chains)
+            client = stack.enter_context(open_client(scheduler, workers=wanted))
+            workers = count_workers(client)
+        bar = stack.enter_context(Progress(schedule.total, heading=heading, enabled=progress))
+        begun = path is not None and resume and path.exists() and Store.open(path).checkpoint is not None
+        theta = start(posterior, streams, "prior" if begun else init)
         if path is not None and resume and path.exists():
             archive = Store.open(path, writable=True)
         else:
-            steps = num_warmup + num_samples * thin
-            exact, estimates = sampler.gradients(posterior.target(len(keys)))
-            plan = choose_plan(
-                posterior, theta, (exact * steps, estimates * steps), chunk_size=chunk_size, compile=compile
-            )
+            if executor is None:
+                plan = choose_plan(posterior, theta, gradients, chunk_size=chunk_size, compile=compile)
+            else:
+                plan = spread_plan(
+                    posterior, sampler, theta, gradients, workers, chunk_size=chunk_size, compile=compile
+                )
             if not sampler.independent_chains:
                 plan = plan._replace(workers=1)
             meta = {
                 "format": FORMAT, "identity": identity, "plan": list(plan), "torch": torch.__version__,
-                "threads": torch.get_num_threads(), "temperatures": list(posterior.temperatures), "num_chains": num_chains,
+                "threads": threads, "temperatures": list(posterior.temperatures), "num_chains": num_chains,
                 "layout": [[name, list(shape)] for name, shape in posterior.layout.shapes],
             }  # fmt: skip
             archive = Store.create(path, meta, _picklable(posterior) if path is not None else None)
-        try:
-            _check_same(archive, identity)
-            plan = Plan(*archive.group.attrs["plan"])  # type: ignore[misc]
-            run = Run(
-                posterior.target(len(keys), plan),
-                sampler,
-                streams,
-                archive,
-                theta,
-                num_warmup,
-                num_samples,
-                thin,
+        stack.callback(archive.close)
+        _check_same(archive, identity, threads)
+        plan = Plan(*archive.group.attrs["plan"])  # type: ignore[misc]
+        run: Run | SpreadRun
+        if executor is None:
+            run = Run(posterior.target(len(keys), plan), sampler, streams, archive, theta, schedule)
+        else:
+            run = SpreadRun(
+                client, workers, packed, posterior, sampler, plan, streams, archive, theta, schedule
             )
-            finished = run.go(bar)
-        finally:
-            archive.close()
+        finished = run.go(bar)
         if finished:
             bar.complete()
     if finished:
@@ -157,12 +184,6 @@ def sample(
         f"stopped at draw {archive.num_draws} of {num_samples}; these draws are returned", stacklevel=2
     )
     return Draws(archive, posterior)
-
-
-def _start(posterior: Posterior, streams: Streams, init: str) -> Tensor:
-    if init == "model":
-        return posterior.current().repeat(len(streams.generators), 1)
-    return torch.stack([posterior.sample_prior(generator) for generator in streams.generators])
 
 
 def _picklable(posterior: Posterior) -> Any:
@@ -192,7 +213,21 @@ def _integers(**given: int) -> list[int]:
     return numbers
 
 
-def _check_same(store: Store, identity: dict[str, Any]) -> None:
+def _check_executor(
+    posterior: Posterior, sampler: Sampler, executor: str | None, scheduler: str | None
+) -> None:
+    if executor not in (None, "dask"):
+        raise ValueError(f"sample: executor {executor!r} given, expected None or 'dask'")
+    if executor is None and scheduler is not None:
+        raise ValueError(f"sample: scheduler {scheduler!r} given without an executor; pass executor='dask'")
+    if executor is not None and len(posterior.temperatures) > 1 and not sampler.independent_rungs:
+        raise ValueError(
+            f"sample: {type(sampler).__name__} exchanges states between temperatures at every few steps, so its chains cannot be "
+            "spread over processes: leave executor out"
+        )
+
+
+def _check_same(store: Store, identity: dict[str, Any], threads: int) -> None:
     lines = difference(dict(store.group.attrs["identity"]), identity)  # type: ignore[arg-type]
     if lines:
         raise StoreError(
@@ -200,7 +235,7 @@ def _check_same(store: Store, identity: dict[str, Any]) -> None:
             + "\n".join(lines)
             + "\nChoose another path, or delete it"
         )
-    now = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    now = {"torch": torch.__version__, "threads": threads}
     changed = {
         name: store.group.attrs[name] for name, value in now.items() if store.group.attrs[name] != value
     }

@@ -1,18 +1,17 @@
 """The store of a run: draws and figures in zarr arrays, and the checkpoint that says how many of them count.
 
 Draws are appended in whole chunks and are valid up to the number in the checkpoint, which replaces its predecessor in one
-rename; so a run killed at any moment leaves the draws up to its last checkpoint, and nothing after it is read.
+rename; so a run killed at any moment leaves the draws up to its last checkpoint, and nothing after it is read. A thread writes
+beside the run: while it writes one chunk the run fills the next, and it writes a checkpoint after the draws that it counts.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.errors import ZarrUserWarning
 
+from .background import Background
+from .disk import StoreError, explained, lock
+
 CHUNK_BYTES = 8 * 2**20
 FORMAT = 1
-
-
-class StoreError(RuntimeError):
-    """A store that cannot be used as asked, with what to do about it."""
 
 
 class Store:
@@ -41,9 +39,11 @@ class Store:
     def __init__(self, group: zarr.Group, path: Path | None, *, writable: bool) -> None:
         self.group, self.path = group, path
         self._buffers: dict[str, NDArray[Any]] = {}
+        self._spare: dict[str, NDArray[Any]] = {}  # what was written last, to be filled again
+        self._background = Background()
         self._lock: int | None = None
         if writable and path is not None:
-            self._claim(path)
+            self._lock = lock(path)
         self.checkpoint = self._read_checkpoint()
         self.num_draws = self._written = 0 if self.checkpoint is None else int(self.checkpoint["num_draws"])
 
@@ -58,14 +58,14 @@ class Store:
             raise StoreError(
                 f"{path} exists: pass resume=True to continue it, choose another path, or delete it"
             )
-        partial = path.with_name(f".{path.name}.partial")
-        with _explained(path):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            zarr.create_group(str(partial), attributes=dict(meta))
+        unfinished = path.with_name(f".{path.name}.partial")
+        with explained(path):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            zarr.create_group(str(unfinished), attributes=dict(meta))
             if model is not None:
-                torch.save(model, partial / "model.pt")
-            partial.rename(path)
+                torch.save(model, unfinished / "model.pt")
+            unfinished.rename(path)
         return cls(zarr.open_group(str(path), mode="r+"), path, writable=True)
 
     @classmethod
@@ -88,10 +88,16 @@ class Store:
         return cls(group, path, writable=writable)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_buffers": {}, "_lock": None}  # a copy is there to be read
+        return vars(self) | {
+            "_buffers": {},
+            "_spare": {},
+            "_background": Background(),
+            "_lock": None,
+        }  # a copy is read
 
     def close(self) -> None:
         """Let other processes write to the store."""
+        self._background.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -103,7 +109,7 @@ class Store:
             if name not in self.group:
                 per_draw = max(1, value.nbytes)
                 chunk = max(1, min(num_draws, CHUNK_BYTES // per_draw, 512))
-                with _explained(self.path):
+                with explained(self.path):
                     self.group.create_array(
                         name,
                         shape=shape,
@@ -125,31 +131,54 @@ class Store:
         self._written = self.num_draws
 
     def append(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Add one draw: {name: [chains, ...]}. Full chunks go to the array; they count from the next `commit` on."""
+        """Add one draw: {name: [chains, ...]}. Full chunks go to the array; they count from the next `commit` on.
+
+        Raises:
+            StoreError: what was written before could not be.
+        """
         index = self._written
+        full: dict[str, Callable[[], None]] = {}
         for name, value in values.items():
             buffer = self._buffers[name]
             buffer[:, index % buffer.shape[1]] = value
             if (index + 1) % buffer.shape[1] == 0:
-                self._flush(name, index + 1)
+                full[name] = partial(self._flush, name, index + 1, buffer)
         self._written += 1
+        if full:
+            self._background.run(lambda: _all(list(full.values())))
+        for name in full:  # the job before is done, so its buffers are free
+            buffer = self._buffers[name]
+            self._buffers[name] = self._spare[name] if name in self._spare else np.empty_like(buffer)
+            self._spare[name] = buffer
 
-    def commit(self, state: Mapping[str, Any]) -> None:
-        """Write what is buffered, then make all draws so far and `state` the checkpoint."""
+    def commit(self, state: Mapping[str, Any], *, wait: bool = True) -> None:
+        """Write what is buffered, then make all draws so far and `state` the checkpoint.
+
+        Args:
+            wait: until it is on the disk; otherwise the checkpoint is one as soon as it is there, and the tensors in `state` must
+                not change.
+
+        Raises:
+            StoreError: what was to be written could not be.
+        """
+        written, jobs = self._written, []
         for name, buffer in self._buffers.items():
-            if self._written % buffer.shape[1]:
-                self._flush(name, self._written)
-        self.num_draws = self._written
-        self.checkpoint = {**state, "num_draws": self.num_draws}
-        if self.path is None:
-            return
-        partial = self.path / "checkpoint.partial"
-        with _explained(self.path):
-            with partial.open("wb") as file:
-                torch.save(self.checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path / "checkpoint.pt")
+            if count := written % buffer.shape[1]:
+                jobs.append(partial(self._flush, name, written, buffer[:, :count]))
+        self._background.run(lambda: _all([*jobs, partial(self._conclude, {**state, "num_draws": written})]))
+        if wait:
+            self._background.wait()
+
+    def _conclude(self, checkpoint: dict[str, Any]) -> None:
+        if self.path is not None:
+            unfinished = self.path / "checkpoint.partial"
+            with explained(self.path):
+                with unfinished.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.replace(self.path / "checkpoint.pt")
+        self.checkpoint, self.num_draws = checkpoint, int(checkpoint["num_draws"])
 
     def read(self, name: str, draws: slice) -> NDArray[Any]:
         """Draws of one array; raises StoreError where a chunk is missing or its checksum fails."""
@@ -173,10 +202,6 @@ class Store:
         assert isinstance(array, zarr.Array)
         size = array.chunks[1]
         return [slice(start, min(start + size, self.num_draws)) for start in range(0, self.num_draws, size)]
-
-    def _claim(self, path: Path) -> None:
-        """Lock the store for writing until `close` or the end of the process."""
-        self._lock = lock(path)
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         file = None if self.path is None else self.path / "checkpoint.pt"
@@ -207,53 +232,21 @@ class Store:
                 "delete it and run again with the same seed"
             )
 
-    def _flush(self, name: str, stop: int) -> None:
+    def _flush(self, name: str, stop: int, values: NDArray[Any]) -> None:
+        """Write `values`, the draws of one chunk up to `stop`."""
         # the setting is no part of what an array's metadata remember
         with zarr.config.set({"array.write_empty_chunks": True}):
             array = self.group[name]
         assert isinstance(array, zarr.Array)
         start = self._chunk_start(array, stop - 1)
-        with _explained(self.path):
-            array[:, start:stop] = self._buffers[name][:, : stop - start]
+        with explained(self.path):
+            array[:, start:stop] = values
 
     @staticmethod
     def _chunk_start(array: zarr.Array[Any], index: int) -> int:
         return index // array.chunks[1] * array.chunks[1]
 
 
-@contextmanager
-def _explained(path: Path | None) -> Iterator[None]:
-    """Turn a write error into a StoreError that says what is safe and what to do."""
-    try:
-        yield
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise StoreError(
-            f"{path}: cannot write, {reason}. The draws up to the last checkpoint are safe; make room and "
-            f"run again with resume=True"
-        ) from error
-
-
-def lock(path: Path) -> int:
-    """Lock a folder for writing, until the descriptor that is returned is closed or the process ends.
-
-    Raises:
-        StoreError: another process has the lock.
-    """
-    descriptor = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StoreError(
-            f"{path}: another process is writing to this store; wait for it or choose another path"
-        ) from error
-    return descriptor
-
-
-def free_bytes(path: Path) -> int:
-    """Free space on the disk that holds, or would hold, `path`."""
-    place = path.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+def _all(jobs: list[Callable[[], None]]) -> None:
+    for job in jobs:
+        job()

@@ -46,7 +46,7 @@ class Streams:
         keys: one (rung, chain within the rung) a chain.
 
     Attributes:
-        spare: a thread for `draw_ahead`, or None.
+        seed, keys: as given. spare: a thread for `draw_ahead`, or None.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Streams:
     ) -> None:
         if seed < 0:
             raise ValueError(f"seed {seed} given, expected an integer from 0")
+        self.seed, self.keys = seed, list(keys)
         self.dtype, self.device = dtype, device
         self.spare: Executor | None = None
         self._dim: int | None = None

@@ -120,10 +120,15 @@ def test_sweep_leaves_everything_behind(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_continues_and_extends_with_the_same_draws(tiny: Path, finished: Path, tmp_path: Path) -> None:
-    """Fewer draws first, then the rest: the same as in one go."""
-    line = ["sweep", "--config", str(tiny), "--output", str(tmp_path / "run")]
-    assert main([*line, "--num_samples", "3"]) == 0
-    assert main(line) == 0
+    """Fewer draws of one prior first, then the rest: the same as in one go."""
+    settings = yaml.safe_load(TINY)
+    del settings["priors"]["Heavy <t>"]
+    start = tmp_path / "start.yaml"
+    start.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    output = ["--output", str(tmp_path / "run")]
+    assert main(["sweep", "--config", str(start), *output, "--num_samples", "3"]) == 0
+    assert main(["sweep", "--config", str(tiny), *output]) == 0
+    assert main(["sweep", "--config", str(start), *output]) == 2
     for prior in ("Gaussian", "Heavy-t"):
         parts, whole = (Draws.open(f / "run" / "draws" / prior).theta for f in (tmp_path, finished))
         assert (parts == whole).all()
@@ -417,3 +422,19 @@ priors:
     parser = build_parser(line)
     prior = parser.instantiate(parser.parse_args(line)).sample.priors["*.weight"]
     assert repr(prior.scale) == repr(HalfCauchy().per("input").shared("tau"))
+
+
+def test_chains_are_spread_as_the_settings_say(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+
+    def sample(*_: object, **options: object) -> None:
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bnnpriors.sampling.sample", sample)
+    spread = ["--executor", "dask", "--scheduler", "tcp://10.0.0.1:8786"]
+    main(["sweep", "--config", str(tiny), "--output", str(tmp_path / "run"), *spread])
+    assert given["executor"] == "dask"
+    assert given["scheduler"] == "tcp://10.0.0.1:8786"

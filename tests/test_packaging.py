@@ -1,15 +1,19 @@
 """The package as a user meets it: what is installed, and whether the documents say what is true."""
 
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
+
+from bnnpriors.infinite import library
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guide").glob("*.md"))]
@@ -70,6 +74,27 @@ def test_the_console_script_is_installed() -> None:
     (script,) = metadata.entry_points(group="console_scripts", name="bnnpriors")
     assert script.value == "bnnpriors.cli:main"
     assert callable(script.load())
+
+
+def test_the_fused_kernel_is_compiled_or_the_package_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the build hook adds to a wheel, and that a compiler that fails stops nothing."""
+    recipe = runpy.run_path(str(REPOSITORY / "hatch_build.py"))
+    warnings: list[str] = []
+    hook = SimpleNamespace(target_name="wheel", app=SimpleNamespace(display_warning=warnings.append))
+    pure: dict[str, object] = {"artifacts": []}
+    monkeypatch.setenv("CXX", "false")
+    recipe["CustomBuildHook"].initialize(hook, "standard", pure)
+    assert pure == {"artifacts": []}
+    assert "installed without its fused kernels" in warnings[0]
+    monkeypatch.delenv("CXX")
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("needs a C++ compiler")
+    built: dict[str, object] = {"artifacts": []}
+    recipe["CustomBuildHook"].initialize(hook, "standard", built)
+    assert built["artifacts"] == ["bnnpriors/infinite/csrc/fused.so"]
+    assert str(built["tag"]).startswith("py3-none-")
+    library.load.cache_clear()
+    assert not isinstance(library.load(), str)
 
 
 def test_importing_the_package_leaves_the_heavy_optional_parts_alone() -> None:

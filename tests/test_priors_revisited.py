@@ -34,7 +34,7 @@ def weight_priors(priors: dict[str, P.Prior]) -> dict[int, P.Prior]:
 
 
 def test_families_with_a_variance_have_two_over_the_fan_in(families: dict[str, dict[str, P.Prior]]) -> None:
-    assert len(families) == 8
+    assert len(families) == 9
     for name in set(families) - set(WITHOUT_VARIANCE):
         for fan_in, prior in weight_priors(families[name]).items():
             assert float(prior.variance()) == pytest.approx(2 / fan_in, rel=1e-6), name

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import tracemalloc
 
 import numpy as np
@@ -12,7 +13,8 @@ import zarr
 
 import bnnpriors as bp
 from bnnpriors import cost
-from bnnpriors.store import Store, StoreError, free_bytes
+from bnnpriors.disk import free_bytes
+from bnnpriors.store import Store, StoreError
 
 from .stored_runs import assert_same, sample
 
@@ -65,18 +67,90 @@ def test_a_hundred_commits_across_chunks(tmp_path, monkeypatch):
 
 
 def test_memory_is_flat_in_draws(tmp_path):
-    """64 MiB of draws pass through a buffer of 8 MiB."""
+    """128 MiB of draws pass through two buffers of 8 MiB, one being filled and one being written."""
     store = Store.create(tmp_path / "a", META)
     draw = {"theta": np.zeros((2, 2048), np.float32)}
-    store.reserve(draw, 4096)
+    store.reserve(draw, 8192)
     assert sum(buffer.nbytes for buffer in store._buffers.values()) == 8 * 2**20
     tracemalloc.start()
-    for _ in range(4096):
+    for _ in range(8192):
         store.append(draw)
     store.commit({})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 32 * 2**20
+    assert peak < 48 * 2**20
+
+
+def held(monkeypatch):
+    """Chunks and checkpoints are written when the event that this returns is set; what is written is noted."""
+    allowed, written = threading.Event(), []
+    flush, conclude = Store._flush, Store._conclude
+
+    def slow_flush(self, name, stop, values):
+        allowed.wait(10)
+        flush(self, name, stop, values)
+        written.append((name, stop))
+
+    def slow_conclude(self, checkpoint):
+        allowed.wait(10)
+        conclude(self, checkpoint)
+        written.append(("checkpoint", checkpoint["num_draws"]))
+
+    monkeypatch.setattr(Store, "_flush", slow_flush)
+    monkeypatch.setattr(Store, "_conclude", slow_conclude)
+    monkeypatch.setattr("bnnpriors.store.CHUNK_BYTES", 3 * 24)
+    return allowed, written
+
+
+def test_a_run_goes_on_while_a_chunk_is_written(tmp_path, monkeypatch):
+    allowed, written = held(monkeypatch)
+    store = Store.create(tmp_path / "a", META)
+    store.reserve({"theta": row(0.0)["theta"]}, 9)
+    for index in range(5):
+        store.append({"theta": np.full((2, 3), index, np.float32)})
+    assert not written
+    allowed.set()
+    store.commit({})
+    assert written == [("theta", 3), ("theta", 5), ("checkpoint", 5)]
+    np.testing.assert_array_equal(store.read("theta", slice(None))[0, :, 0], np.arange(5))
+
+
+def test_a_checkpoint_comes_after_its_draws_and_is_of_its_moment(tmp_path, monkeypatch):
+    """A commit that does not wait holds the draws before it, whatever is appended meanwhile."""
+    allowed, written = held(monkeypatch)
+    store = Store.create(tmp_path / "a", META)
+    store.reserve(row(0.0), 9)
+    store.append(row(0.0))
+    store.commit({"state": torch.ones(1)}, wait=False)
+    store.append(row(1.0))
+    assert store.num_draws == 0
+    assert store.checkpoint is None
+    allowed.set()
+    store.close()
+    assert written == [("theta", 1), ("stats/figure", 1), ("checkpoint", 1)]
+    again = Store.open(tmp_path / "a")
+    assert again.num_draws == 1
+    np.testing.assert_array_equal(again.read("theta", slice(None))[0, :, 0], [0])
+
+
+def test_no_checkpoint_counts_draws_that_could_not_be_written(tmp_path, monkeypatch):
+    """The failure of the thread is raised by the next call that writes, and that call writes nothing."""
+    monkeypatch.setattr("bnnpriors.store.CHUNK_BYTES", 3 * 24)
+
+    def fail(self, name, stop, values):
+        raise StoreError("the disk is full")
+
+    store = Store.create(tmp_path / "a", META)
+    store.reserve(row(0.0), 9)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_flush", fail)
+        for index in range(3):
+            store.append(row(float(index)))
+        store._background._job.exception()
+    with pytest.raises(StoreError, match="disk is full"):
+        store.commit({})
+    store.close()
+    assert Store.open(tmp_path / "a").num_draws == 0
 
 
 def test_what_is_no_store(tmp_path):

@@ -22,12 +22,12 @@ def build(problem: Problem, chains: int) -> BlackJAX:
 
 
 class BlackJAX:
-    """HMC or SGLD by BlackJAX's own kernels; a block is one call of a compiled scan."""
+    """HMC, SGLD or SGHMC by BlackJAX's own kernels; a block is one call of a compiled scan."""
 
     def __init__(self, problem: Problem, chains: int) -> None:
         self.problem, self.chains = problem, chains
         self.data = tuple(jnp.asarray(array) for array in problem.data())
-        init, block = self.hmc() if problem.sampler == "hmc" else self.sgld()
+        init, block = self.hmc() if problem.sampler == "hmc" else self.minibatches()
         start = {name: jnp.asarray(value) for name, value in problem.prior_draws(chains, seed=0).items()}
         self.sharding = NamedSharding(Mesh(np.array(jax.devices()), ("chains",)), PartitionSpec("chains"))
         if chains > 1:
@@ -55,8 +55,11 @@ class BlackJAX:
 
         return sampler.init, block
 
-    def sgld(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """Initial state and a block of SGLD steps, each on its own random minibatch, keeping the last position."""
+    def minibatches(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Initial state and a block of SGLD or SGHMC steps, each on its own random minibatch, keeping the last position.
+
+        BlackJAX's SGHMC draws a new momentum for every call; with one integration step a call it reads as many minibatches.
+        """
         problem = self.problem
         assert problem.batch_size is not None
         batch_size = problem.batch_size
@@ -64,14 +67,19 @@ class BlackJAX:
         gradient = blackjax.sgmcmc.gradients.grad_estimator(
             partial(log_prior, problem), likelihood, problem.num_data
         )
-        sampler = blackjax.sgld(gradient)
+        if problem.sampler == "sgld":
+            sampler, size = blackjax.sgld(gradient), problem.step_size**2 / 2
+        else:
+            friction = 1 - problem.momentum_decay
+            sampler = blackjax.sghmc(gradient, num_integration_steps=1, alpha=friction)
+            size = problem.step_size**2
 
         def block(state: Any, key: jax.Array, data: Any) -> tuple[Any, Any]:
             def step(state: Any, key: jax.Array) -> tuple[Any, None]:
                 key_rows, key_noise = jax.random.split(key)
                 rows = jax.random.randint(key_rows, (batch_size,), 0, problem.num_data)
                 batch = tuple(array[rows] for array in data)
-                return sampler.step(key_noise, state, batch, problem.step_size**2 / 2), None
+                return sampler.step(key_noise, state, batch, size), None
 
             state, _ = jax.lax.scan(step, state, jax.random.split(key, problem.steps_per_block))
             return state, state

@@ -14,10 +14,17 @@ Tree = dict[str, Any]
 
 def outputs(problem: Problem, theta: Tree, x: jax.Array) -> jax.Array:
     """Network outputs for inputs `[..., in]`."""
-    last = len(problem.layer_sizes) - 2
-    for layer in range(last + 1):
-        x = x @ theta[f"{2 * layer}.weight"].T + theta[f"{2 * layer}.bias"]
-        if layer < last:
+    names = problem.names()
+    for layer, name in enumerate(names):
+        weight, bias = theta[f"{name}.weight"], theta[f"{name}.bias"]
+        if layer < len(problem.channels) - 1:
+            size = problem.side(layer)
+            image = x.reshape(-1, problem.channels[layer], size, size)
+            image = jax.lax.conv_general_dilated(image, weight, (2, 2), ((1, 1), (1, 1)))
+            x = (image + bias[:, None, None]).reshape(*x.shape[:-1], -1)
+        else:
+            x = x @ weight.T + bias
+        if layer < len(names) - 1:
             x = jnp.tanh(x) if problem.activation == "tanh" else jax.nn.relu(x)
     return x
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,19 @@ Tree = dict[str, Tensor]
 
 
 def network(problem: Problem) -> nn.Sequential:
-    """Linear layers with the activation between them."""
+    """Convolutions, if any, and linear layers, with the activation between them."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(problem.layer_sizes, problem.layer_sizes[1:], strict=False):
-        layers += [nn.Linear(fan_in, fan_out), nn.Tanh() if problem.activation == "tanh" else nn.ReLU()]
+
+    def activation() -> nn.Module:
+        return nn.Tanh() if problem.activation == "tanh" else nn.ReLU()
+
+    if problem.channels:
+        layers.append(nn.Unflatten(1, (problem.channels[0], problem.side(0), problem.side(0))))
+        for inputs, outputs in pairwise(problem.channels):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), activation()]
+        layers.append(nn.Flatten())
+    for fan_in, fan_out in pairwise(problem.layer_sizes):
+        layers += [nn.Linear(fan_in, fan_out), activation()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -39,7 +39,11 @@ class Ours:
             self.sampler: Any = bp.samplers.HMC(step_size=problem.step_size, num_steps=problem.steps_per_draw)
             self.thin = 1
         else:
-            self.sampler = bp.samplers.SGLD(step_size=problem.step_size)
+            settings = {"step_size": problem.step_size}
+            if problem.sampler == "sgld":
+                self.sampler = bp.samplers.SGLD(**settings)
+            else:
+                self.sampler = bp.samplers.SGHMC(**settings, momentum_decay=problem.momentum_decay)
             self.thin = problem.steps_per_draw
 
     def log_density(self, theta: Parameters) -> float:

@@ -32,9 +32,13 @@ class Posteriors:
         if problem.sampler == "hmc":
             build_transform, settings = posteriors.sgmcmc.baoa.build, {"alpha": FRICTION}
             step_size = problem.step_size
-        else:
+        elif problem.sampler == "sgld":
             build_transform, settings = posteriors.sgmcmc.sgld.build, {}
             step_size = problem.step_size**2 / 2
+        else:
+            friction = (1 - problem.momentum_decay) / problem.step_size
+            build_transform, settings = posteriors.sgmcmc.sghmc.build, {"alpha": friction}
+            step_size = problem.step_size
         transform = build_transform(self.log_posterior, lr=step_size, **settings)
         self.update = torch.compile(transform.update)
         self.state = transform.init(mlp_torch.start(problem, chains))

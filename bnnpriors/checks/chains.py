@@ -11,8 +11,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ..samplers import Sampler
-from .densities import Gaussian, Law
+from ..samplers.base import choose
+from .densities import Gaussian, Law, Network
 from .known import Known, Pooled
+from .report import NotApplicable
 
 CHAINS = 1000
 TRIAL_CHAINS = 200
@@ -62,6 +64,13 @@ class Subject:
         """A fresh generator; the same stream gives the same numbers."""
         return torch.Generator().manual_seed(1000 * self.seed + stream)
 
+    def need(self, law: Law) -> None:
+        """Raise NotApplicable, with its reason, where the sampler refuses the law."""
+        try:
+            self.sampler.check(Known(law, TRIAL_CHAINS, 1.0))
+        except ValueError as reason:
+            raise NotApplicable(str(reason)) from reason
+
     def scale(self, law: Law, batch_size: int | None = None) -> float:
         """A length of the law that suits the sampler's steps: the shortest at which they are not too coarse."""
         if self._given is not None:
@@ -107,6 +116,48 @@ class Subject:
         ends = zip(first.T, last.T, strict=True)
         persistence = min(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in ends)
         return Run(_names(law), sums / count, last, persistence, acceptance / count, steps)
+
+    def calibrate(
+        self, law: Network, scale: float, *, batch_size: int | None = None, num_warmup: int = NUM_WARMUP
+    ) -> Run:
+        """Where the weights that made the data rank among a chain's (Talts et al. 1804.06788), in place of positions under the
+        law.
+
+        The truth is a draw of its own posterior, and so at a random place of a stationary chain: some steps lead away from it
+        with its momentum turned round, back in time, and the rest forward (Modrák et al. 2211.02383). Warm-up is on other data.
+        """
+        sampler, generator = self.sampler, self.generator(law.dim + 1)
+        target, streams = Known(law, CHAINS, scale, batch_size), Pooled(self.seed + 1, CHAINS)
+        warm = sampler.init(target, target.start(generator), streams)
+        for index in range(num_warmup):
+            warm, info = sampler.step(target, warm, streams)
+            warm = sampler.adapt(warm, info, index, num_warmup)
+        theta = target.start(generator)
+        fresh = sampler.init(target, theta, streams)
+        place = ("theta", "momentum", "potential", "gradient")
+        start = warm._replace(**{name: getattr(fresh, name) for name in place if hasattr(fresh, name)})
+        turned = start._replace(momentum=-start.momentum) if hasattr(start, "momentum") else start
+        steps = max(LEAST_STEPS, math.ceil(UPDATES / max(sum(sampler.gradients(target)), 1.0)))
+        turn = torch.randint(steps + 1, (CHAINS,), generator=generator)
+        truth = law.quantities(theta / target.length)
+        below, ties, acceptance, state = torch.zeros_like(truth), torch.zeros_like(truth), 0.0, turned
+        for index in range(steps):
+            here = zip(state, start, strict=True)
+            state = type(state)(*(choose(turn == index, forward, now) for now, forward in here))
+            state, info = sampler.step(target, state, streams)
+            now = law.quantities(state.theta / target.length)
+            below, ties = below + (now < truth), ties + (now == truth)
+            acceptance += float(info["acceptance"].mean()) / steps if "acceptance" in info else math.nan
+        if not bool(state.theta.isfinite().all()):
+            raise FloatingPointError(f"chains left the finite numbers within {num_warmup + steps} steps")
+        ranks = (below + torch.rand(truth.shape, generator=generator, dtype=truth.dtype) * (ties + 1)) / (
+            steps + 1
+        )
+        names = [f"{what} of the rank of {name}" for what in ("location", "spread") for name in law.measured]
+        ends = zip(truth.T, now.T, strict=True)
+        persistence = min(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in ends)
+        v = 2 * ranks - 1
+        return Run(names, torch.cat([v, v**2 - 1 / 3], dim=1), ranks, persistence, acceptance, steps)
 
     def _is_coarse(self, law: Law, scale: float, batch_size: int | None) -> bool:
         move, info = self._trial(law, scale, batch_size)

@@ -38,6 +38,10 @@ class Law:
         """Draw the data anew, given z; False where there are none to draw."""
         return False
 
+    def part(self, chains: slice | Tensor) -> Law:
+        """The law of some of the chains, where they have data of their own."""
+        return self
+
 
 class Gaussian(Law):
     """N(0, R diag(s²) Rᵀ) with standard deviations s from 1 to 10 (a condition number of 100), R a rotation."""
@@ -64,18 +68,21 @@ class Gaussian(Law):
 
 
 class Harmonic(Law):
-    """U = z²/2, and a law N(0, v) that is not exp(−U) but the closed form of a sampler with an error."""
+    """U = ‖z‖²/2, and a law N(0, v) that is not exp(−U) but the closed form of a sampler with an error."""
+
+    dim = 2
+    names = ("x", "y")
 
     def __init__(self, variance: float) -> None:
         self.deviation = variance**0.5
 
     def potential(self, z: Tensor, index: Tensor | None = None) -> Tensor:
-        """z²/2."""
+        """‖z‖²/2."""
         return 0.5 * (z**2).sum(1)
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """√v ε."""
-        return self.deviation * _normal(chains, 1, generator)
+        return self.deviation * _normal(chains, 2, generator)
 
     def positions(self, z: Tensor) -> Tensor:
         """Φ(z/√v)."""
@@ -102,7 +109,9 @@ class DoubleWell(Law):
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """F⁻¹(u)."""
-        return _interpolate(self.below, self.grid, _uniform(chains, 1, generator))
+        return _interpolate(
+            self.below, self.grid, torch.rand(chains, 1, generator=generator, dtype=torch.float64)
+        )
 
     def positions(self, z: Tensor) -> Tensor:
         """F(z), by the trapezium rule and linear interpolation."""
@@ -156,27 +165,27 @@ class Banana(Law):
 
 
 class Mean(Law):
-    """z ~ N(0, 1) and twelve data y_i ~ N(z, 2²), for minibatches: the posterior of z is N(Σ y_i/16, ¼)."""
+    """z ~ N(0, I) and twelve data y_i ~ N(z, 2² I), for minibatches: the posterior of z is N(Σ y_i/16, ¼ I)."""
 
+    dim = 2
     fineness = 3.0
     num_data = 12
-    names = ("the mean",)
+    names = ("the first mean", "the second mean")
 
     def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(3)
-        self.data = 1.0 + 2.0 * torch.randn(12, generator=generator, dtype=torch.float64)
+        self.data = 1.0 + 2.0 * _normal(12, 2, torch.Generator().manual_seed(3))
 
     def potential(self, z: Tensor, index: Tensor | None = None) -> Tensor:
-        """z²/2 + Σ_i (y_i − z)²/8."""
-        return 0.5 * z[:, 0] ** 2 + _estimate((self.data.to(z) - z) ** 2 / 8, index)
+        """‖z‖²/2 + Σ_i ‖y_i − z‖²/8."""
+        return 0.5 * (z**2).sum(1) + _estimate(((self.data.to(z) - z[:, None]) ** 2).sum(2) / 8, index)
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """From the posterior."""
-        return self.data.sum() / 16 + 0.5 * _normal(chains, 1, generator)
+        return self.data.sum(0) / 16 + 0.5 * _normal(chains, 2, generator)
 
     def positions(self, z: Tensor) -> Tensor:
         """Φ(2(z − Σ y_i/16))."""
-        return torch.special.ndtr(2 * (z - self.data.sum() / 16))
+        return torch.special.ndtr(2 * (z - self.data.sum(0) / 16))
 
 
 class Network(Law):
@@ -189,6 +198,7 @@ class Network(Law):
     dim = 10
     fineness = 2.0
     names = (*(f"weight {k}" for k in range(10)), "the radius")
+    measured = ("a weight", "the radius", "the likelihood", "a prediction", "the change of predictions")
 
     def __init__(self) -> None:
         self.inputs = torch.linspace(-1.5, 1.5, 6, dtype=torch.float64)
@@ -197,8 +207,7 @@ class Network(Law):
     def outputs(self, z: Tensor) -> Float[Tensor, "chains inputs"]:
         """f(x; z) = z₉ + Σ_k z_{6+k} tanh(z_k x + z_{3+k})/√3."""
         slope, shift, weight = z[:, :9].view(-1, 3, 3, 1).unbind(1)
-        hidden = torch.tanh(slope * self.inputs.to(z) + shift)
-        return z[:, 9:] + (weight * hidden).sum(1) / 3**0.5
+        return z[:, 9:] + (weight * torch.tanh(slope * self.inputs.to(z) + shift)).sum(1) / 3**0.5
 
     def potential(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         """‖z‖²/2 + 2 ‖y − f(x; z)‖²."""
@@ -215,18 +224,26 @@ class Network(Law):
         radius = torch.special.gammainc(z.new_tensor(5.0), 0.5 * (z**2).sum(1))
         return torch.cat([torch.special.ndtr(z), radius[:, None]], dim=1)
 
+    def quantities(self, z: Tensor) -> Float64[Tensor, "chains measured"]:
+        """Functions of z and the data, for calibration."""
+        f = self.outputs(z)
+        fit = -((self.data.to(z) - f) ** 2).sum(1)
+        return torch.stack([z[:, 6], (z**2).sum(1), fit, f[:, 2], f[:, -1] - f[:, 0]], dim=1)
+
     def renew(self, z: Tensor, generator: torch.Generator) -> bool:
         """y ~ N(f(x; z), ½²)."""
         self.data = self.outputs(z) + 0.5 * _normal(len(z), 6, generator)
         return True
 
+    def part(self, chains: slice | Tensor) -> Network:
+        """With their data."""
+        new = Network()
+        new.data = self.data[chains]
+        return new
+
 
 def _normal(chains: int, dim: int, generator: torch.Generator) -> Tensor:
     return torch.randn(chains, dim, generator=generator, dtype=torch.float64)
-
-
-def _uniform(chains: int, dim: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(chains, dim, generator=generator, dtype=torch.float64)
 
 
 def _estimate(terms: Float[Tensor, "chains data"], index: Tensor | None) -> Float[Tensor, " chains"]:

@@ -5,6 +5,8 @@ A comparison has a false-alarm rate of `LEVEL`: a report makes fewer than 100 of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,11 @@ def check_geweke(subject: Subject) -> tuple[bool, str]:
     return _law(subject, Network())
 
 
+def check_calibration(subject: Subject) -> tuple[bool, str]:
+    """Simulation-based calibration on a small network."""
+    return _law(subject, Network(), run=subject.calibrate)
+
+
 def check_harmonic(subject: Subject) -> tuple[bool, str]:
     """The variance of θ in kθ²/2 against the sampler's own `harmonic_variance`, at steps where its error is plain."""
     scale = 0.5 * subject.scale(Harmonic(1.0))
@@ -88,25 +95,29 @@ def _need_minibatches(subject: Subject) -> None:
         raise NotApplicable("the sampler refuses minibatches: it needs gradients of the full data") from error
 
 
-def _law(subject: Subject, law: Law, batch_size: int | None = None) -> tuple[bool, str]:
+def _law(
+    subject: Subject, law: Law, batch_size: int | None = None, *, run: Callable[..., Run] | None = None
+) -> tuple[bool, str]:
+    subject.need(law)
+    run = run or subject.run
     scale = subject.scale(law, batch_size)
     try:
-        run = subject.run(law, scale, batch_size=batch_size)
+        first = run(law, scale, batch_size=batch_size)
     except (
         FloatingPointError
     ):  # rare places where steps without a test are unstable, which a few trial steps did not meet
         scale *= RELIEF
-        run = subject.run(law, scale, batch_size=batch_size)
-    if run.persistence > STUCK:
+        first = run(law, scale, batch_size=batch_size)
+    if first.persistence > STUCK:
         if isinstance(law, Gaussian):
             return (
                 False,
-                f"the chains hardly move: first and last positions correlate by {run.persistence:.2f}",
+                f"the chains hardly move: first and last positions correlate by {first.persistence:.2f}",
             )
-        raise NotApplicable(f"the chains hardly move in {run.steps} steps, so they prove nothing")
+        raise NotApplicable(f"the chains hardly move in {first.steps} steps, so they prove nothing")
     if subject.exact:
-        return _unchanged(run)
-    return _vanishing(run, subject.run(law, 2 * scale, batch_size=batch_size))
+        return _unchanged(first)
+    return _vanishing(first, run(law, 2 * scale, batch_size=batch_size))
 
 
 def _unchanged(run: Run) -> tuple[bool, str]:

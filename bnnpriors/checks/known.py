@@ -7,6 +7,8 @@ the step size can so be seen by a longer s, with any sampler and without a chang
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
@@ -41,6 +43,13 @@ class Known(Target):
         tensors = [("first", (1,))] + ([("rest", (law.dim - 1,))] if law.dim > 1 else [])
         self.layout = Layout(tuple(tensors))
         self.counts = {"exact": 0, "estimates": 0}
+
+    def part(self, chains: slice | Tensor) -> Known:
+        """Some of its chains."""
+        new = copy.copy(self)
+        new.law = self.law.part(chains)
+        new.temperature, new.length = self.temperature[chains], self.length[chains]
+        return new
 
     def start(self, generator: torch.Generator) -> Float64[Tensor, "chains dim"]:
         """Independent draws of θ."""

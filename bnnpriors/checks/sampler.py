@@ -9,6 +9,7 @@ from ..samplers import Sampler
 from .chains import Subject
 from .equilibrium import (
     check_banana,
+    check_calibration,
     check_double_well,
     check_funnel,
     check_gaussian,
@@ -42,6 +43,7 @@ SAMPLER_CHECKS = (
     Check("minibatches", check_minibatches, ("interface",)),
     Check("order of minibatches", check_order, ("interface",)),
     Check("Geweke", check_geweke, ("interface",)),
+    Check("calibration", check_calibration, ("interface",)),
 )
 
 
@@ -62,9 +64,10 @@ def check_sampler(
     - Gaussian (condition number 100), double well, funnel, banana: their laws are left as they are;
     - minibatches: of a conjugate mean, likelihood rescaled by N/B and the prior not; and, of samplers with a Metropolis test, of
       the double well in three terms, where a fixed order of them shows;
-    - Geweke: the joint law of a small network's weights and data is left as it is when data and steps alternate.
+    - Geweke: the joint law of a small network's weights and data is left as it is when data and steps alternate;
+    - calibration: weights that made the data of a small network rank uniformly among a chain's (simulation-based calibration).
 
-    The last seven run 1000 chains, half at T = ¼ and half at T = ½, from independent draws of the law, and compare positions in
+    The last eight run 1000 chains, half at T = ¼ and half at T = ½, from independent draws of the law, and compare positions in
     [0, 1] that are uniform under it: means, spreads and correlations over the steps, and Kolmogorov–Smirnov tests of the last
     states. A sampler that must be exact has them as they ought to be. Of one with an error, the largest at half the step size has
     to be at most 0.62 of the largest at the full one. Each law is stretched so that the sampler's own steps suit it: to an

@@ -139,7 +139,7 @@ def _draw(
         draws = sampling.sample(
             posterior, settings.sampler, num_samples=settings.num_samples, num_warmup=settings.num_warmup,
             num_chains=settings.num_chains, thin=settings.thin, seed=settings.seed, init=settings.init,
-            store=run.store(prior), resume=True,
+            store=run.store(prior), resume=True, executor=settings.executor, scheduler=settings.scheduler,
         )  # fmt: skip
         rows = _judge(prior, draws, data, ood)
         run.results["seconds"] += time.monotonic() - start

@@ -242,6 +242,18 @@ def _add_run(parser: ArgumentParser) -> None:
         help="of the chains and of the network's own initial weights",
     )
     parser.add_argument("--device", type=str, default="cpu", help="a torch device")
+    parser.add_argument(
+        "--executor",
+        type=Literal["dask"] | None,
+        default=None,
+        help="dask spreads the chains over processes; null keeps them in this one",
+    )
+    parser.add_argument(
+        "--scheduler",
+        type=str | None,
+        default=None,
+        help="address of a running dask scheduler; null starts processes on this machine",
+    )
 
 
 def _add_ood(parser: ArgumentParser, default: str | None) -> None:

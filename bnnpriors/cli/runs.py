@@ -21,7 +21,7 @@ from ..store import StoreError
 
 LIBRARIES = ("bnnpriors", "torch", "numpy", "zarr", "arviz-stats", "scikit-learn", "torchmetrics")
 MAY_DIFFER = (
-    "name", "output", "config", "ood", "num_samples", "subcommand", "workers", "scheduler", "memory", "select",
+    "name", "output", "config", "ood", "num_samples", "subcommand", "workers", "executor", "scheduler", "memory", "select",
 )  # fmt: skip
 """Settings that a run may be continued with other values of."""
 
@@ -34,7 +34,7 @@ class RunFolder:
 
     @classmethod
     def begin(cls, path: Path, command: str, config: dict[str, Any], line: str) -> RunFolder:
-        """A new folder, or one whose run is to be continued.
+        """A new folder, or one whose run is to be continued; a sweep may have gained priors.
 
         Raises:
             ValueError: the folder holds another run, or something else.
@@ -44,7 +44,12 @@ class RunFolder:
             if not file.exists():
                 raise ValueError(f"output {path}: not empty and no run folder; choose another one")
             run = cls.open(path)
-            if changed := _difference(run.settings, config):
+            before = run.settings
+            if command == "sweep":  # one that has gained priors goes on with those
+                before["priors"] = {
+                    n: p for n, p in config["priors"].items() if n not in before["priors"]
+                } | before["priors"]
+            if changed := _difference(before, config):
                 raise ValueError(
                     f"output {path} holds a run with other settings: {changed}. Choose another output, or continue that run with "
                     f"`bnnpriors {run.results['command']} --config {file} --output {path}`"

@@ -4,6 +4,7 @@ Everything here takes a `Predictive`: it does not care whether draws, a Gaussian
 made it.
 """
 
+from .bias import StepSizeBias, step_size_bias
 from .chains import Convergence, convergence
 from .compare import Comparison, compare
 from .diagnostics import Diagnostics, summary
@@ -26,10 +27,12 @@ __all__ = [
     "Predictive",
     "PriorPredictive",
     "SamplePredictive",
+    "StepSizeBias",
     "compare",
     "convergence",
     "evaluate",
     "inputs_between",
     "kinetic_temperature_interval",
+    "step_size_bias",
     "summary",
 ]

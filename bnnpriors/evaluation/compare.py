@@ -69,19 +69,19 @@ def compare(a: Draws | Predictive, b: Draws | Predictive, x: Any = None) -> Comp
         )
     if not one.num_points:
         raise ValueError("compare: no inputs given, expected at least one")
+    if one.kind == "classification" and one.probs.shape != other.probs.shape:
+        raise ValueError(
+            f"compare: {one.probs.shape[1]} and {other.probs.shape[1]} classes given, expected the same"
+        )
+    return Comparison(*distances(one, other), (_between_chains(one), _between_chains(other)), one.num_points)
+
+
+def distances(one: Predictive, other: Predictive) -> tuple[float | None, float]:
+    """Agreement, None for regression, and total variation."""
     agreement = None
     if one.kind == "classification":
-        if one.probs.shape != other.probs.shape:
-            raise ValueError(
-                f"compare: {one.probs.shape[1]} and {other.probs.shape[1]} classes given, expected the same"
-            )
         agreement = float((one.probs.argmax(1) == other.probs.argmax(1)).double().mean())
-    return Comparison(
-        agreement,
-        _total_variation(one, other),
-        (_between_chains(one), _between_chains(other)),
-        one.num_points,
-    )
+    return agreement, _total_variation(one, other)
 
 
 def _predictive(given: Draws | Predictive, x: Any) -> Predictive:

@@ -10,10 +10,12 @@ import numpy as np
 from ..layout import Layout
 from .chains import check_convergence, subset
 from .funnels import LOW_BFMI, check_funnels, energy_information
+from .run_verdict import run_verdict
 from .sampled import SamplePredictive
-from .temperatures import check_temperatures
+from .temperatures import check_temperatures, tensor_temperatures
 
 _LOW_ACCEPTANCE, _HIGH_ACCEPTANCE = 0.4, 0.98
+_HIGH_ENERGY_VARIANCE = 5e-3
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Diagnostics:
         figures: name -> number; NaN where it could not be computed, and then a warning says why.
         warnings: what looks wrong and what to do, in plain language. Empty means that nothing was found.
         tensors: parameter name -> share of its draws whose kinetic temperature lies inside the 99 % interval.
+        tensor_temperatures: parameter name -> its kinetic and configurational temperatures as multiples of T, those recorded.
         funnels: names of the hyperparameters whose centred weights make a funnel; a warning says what to do.
     """
 
@@ -31,16 +34,26 @@ class Diagnostics:
     warnings: list[str] = field(default_factory=list)
     tensors: dict[str, float] = field(default_factory=dict)
     funnels: list[str] = field(default_factory=list)
+    tensor_temperatures: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the run can be used, in one sentence, and the figures behind it."""
+        return run_verdict(self.figures, self.funnels)
 
     def __str__(self) -> str:
+        warm = self.tensor_temperatures.items()
         rows = [
             *self.figures.items(),
             *((f"kinetic_inside {name}", share) for name, share in self.tensors.items()),
+            *((f"{kind} {name}", value) for name, found in warm for kind, value in found.items()),
         ]
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"{name:<{width}}  {_number(value):>8}" for name, value in rows]
         heading = f"{len(self.warnings)} warnings:" if self.warnings else "No warnings."
-        return "\n".join([*lines, "", heading, *(f"- {warning}" for warning in self.warnings)])
+        return "\n".join(
+            [self.verdict, "", *lines, "", heading, *(f"- {warning}" for warning in self.warnings)]
+        )
 
 
 def summary(
@@ -59,7 +72,8 @@ def summary(
 
     Figures, the worst over what was looked at: `rhat_*`, `rhat_share_*` (the share of scalars with R̂ >
     1.01), `ess_bulk_*` and `ess_tail_*`, for `weights` and `predictions`; `acceptance`, `divergent` (a
-    share), `bfmi` (E-BFMI, the energy's fraction of missing information, the lowest over chains);
+    share), `energy_variance` (the mean square of the energy's error over T² and the latents, where no test corrects
+    for it), `bfmi` (E-BFMI, the energy's fraction of missing information, the lowest over chains);
     `kinetic_temperature` and `configurational_temperature` as multiples of each chain's T, so that 1 is
     right; `kinetic_inside` and `kinetic_inside_tensors`, the shares inside the central 99 % interval.
     """
@@ -73,7 +87,7 @@ def summary(
         spaces["predictions"] = pred.predictions_by_chain(points.to(pred.outputs.device))
     notes: list[str] = []
     funnels: list[str] = []
-    moves, said_of_moves = _check_moves(stats)
+    moves, said_of_moves = _check_moves(stats, temperatures, theta.shape[2])
     if np.all(temperatures == temperatures[0]):
         for name, samples in spaces.items():
             found, said = check_convergence(name, samples, max_scalars=max_scalars, seed=seed)
@@ -96,11 +110,14 @@ def summary(
     sizes = np.asarray(layout.sizes, dtype=np.int64)
     warm, warnings, shares = check_temperatures(stats, tensor_stats, sizes, temperatures, theta.shape[2])
     tensors = dict(zip(layout.names, map(float, shares), strict=True)) if len(shares) else {}
-    return Diagnostics(figures | moves | warm, notes + said_of_moves + warnings, tensors, funnels)
+    each = tensor_temperatures(tensor_stats, layout.names, temperatures)
+    return Diagnostics(figures | moves | warm, notes + said_of_moves + warnings, tensors, funnels, each)
 
 
-def _check_moves(stats: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
-    """Acceptance, divergences and the energy's fraction of missing information."""
+def _check_moves(
+    stats: Mapping[str, np.ndarray], temperatures: np.ndarray, dim: int
+) -> tuple[dict[str, float], list[str]]:
+    """Acceptance, or the energy's error where nothing is refused; divergences; the energy's fraction of missing information."""
     figures: dict[str, float] = {}
     notes: list[str] = []
     acceptance = stats.get("acceptance")
@@ -117,6 +134,15 @@ def _check_moves(stats: Mapping[str, np.ndarray]) -> tuple[dict[str, float], lis
             notes.append(
                 f"Acceptance is {figures['acceptance']:.3f}, which is correct but slow: a larger step_size "
                 "would explore faster."
+            )
+    if "energy_error" in stats and acceptance is None:
+        warm = temperatures > 0
+        ratio = stats["energy_error"][warm] / temperatures[warm, None]
+        figures["energy_variance"] = float(np.mean(ratio**2)) / dim if warm.any() else math.nan
+        if figures["energy_variance"] > _HIGH_ENERGY_VARIANCE:
+            notes.append(
+                f"The energy's error has a mean square of {figures['energy_variance']:.2g} T² a latent, and no test corrects "
+                "for it: lower step_size or energy_variance, or pass steps_per_test."
             )
     if "divergent" in stats:
         count = int(np.nansum(stats["divergent"]))

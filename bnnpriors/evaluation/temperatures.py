@@ -6,7 +6,7 @@ the appendix on diagnostics.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,22 @@ def check_temperatures(
                 "for, and 1 was expected: warm up longer, or use a smaller step_size or larger batches."
             )
     return figures, notes, shares
+
+
+def tensor_temperatures(
+    tensor_stats: Mapping[str, Float[np.ndarray, "chains draws tensors"]],
+    names: Sequence[str],
+    temperatures: Float[np.ndarray, " chains"],
+) -> dict[str, dict[str, float]]:
+    """Tensor -> the mean of each of its temperatures over chains and draws, as multiples of T; chains at T = 0 have none."""
+    warm = temperatures > 0
+    if not warm.any():
+        return {}
+    means = {
+        kind: (values[warm] / temperatures[warm, None, None]).mean((0, 1))
+        for kind, values in tensor_stats.items()
+    }
+    return {name: {kind: float(mean[k]) for kind, mean in means.items()} for k, name in enumerate(names)}
 
 
 def _inside(ratio: np.ndarray, num_dims: Any) -> np.ndarray:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..module import BayesianModule
 from . import zoo
+from .backends import Backend
 from .classification import DirichletClassifier, LeastSquaresClassifier
+from .iterative import IterativeGPRegression
 from .layers import ApproximateKernelWarning
 from .regression import GPRegression
 from .softmax import SoftmaxClassifier
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def kernel(
-    model: BayesianModule, *, input_shape: tuple[int, ...] | None = None, mean_terms: bool = True
+    model: BayesianModule,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    mean_terms: bool = True,
+    backend: Backend = "auto",
 ) -> InfiniteWidthKernel:
     """The kernel of the Gaussian process that a network with priors becomes as its hidden layers grow infinitely wide.
 
@@ -38,14 +44,16 @@ def kernel(
         mean_terms: `False` adds kernels where branches are summed, and nothing more: it leaves out E[a]E[b'] + E[b]E[a'] of terms
             a + b that both have a mean, and lets a skip start at the inputs. The published Residual CNN GP (1808.05587) does so;
             it is then the kernel of no network.
+        backend: what computes kernel matrices. "fused": compiled C++, on the CPU and without gradients, for ReLU, LeakyReLU, GELU
+            and torch.erf. "torch": the recursion in torch, for everything. "auto": the first where it can.
 
     Raises:
-        TypeError: `model` has no priors. ValueError: a layer, a prior or a module that has no such limit, or no known one; the
-            message names it and what to use.
+        TypeError: `model` has no priors. ValueError: an unknown backend; a layer, a prior or a module that has no such limit, or
+            no known one, and then the message names it and what to use.
     """
     from .nngp import InfiniteWidthKernel
 
-    return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape)
+    return InfiniteWidthKernel(trace(model, mean_terms=mean_terms), input_shape, backend)
 
 
 def open_gram(path: str | Path) -> StoredGram:
@@ -74,6 +82,7 @@ __all__ = [
     "DirichletClassifier",
     "GPRegression",
     "InfiniteWidthKernel",
+    "IterativeGPRegression",
     "LeastSquaresClassifier",
     "PrecomputedKernel",
     "SoftmaxClassifier",

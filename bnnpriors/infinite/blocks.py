@@ -16,6 +16,7 @@ from .recursion import Recursion
 
 def own_maps(recursion: Recursion, x: Tensor, memory: int) -> Maps:
     """What depends on one input alone, for all inputs."""
+    _check(memory)
     size = max(1, memory // _pair_bytes(recursion, x))
     return Maps.join([_call(recursion.own, x[i : i + size]) for i in range(0, len(x), size)])
 
@@ -32,8 +33,7 @@ def kernel_matrix(
         memory: bytes for the values of one block of pairs, about; not counting the matrices and the maps.
     """
     is_own = x2 is None
-    if memory < 1:
-        raise ValueError(f"memory {memory} given, expected bytes for one block of pairs, such as 2**24")
+    _check(memory)
     if not len(x1) or (x2 is not None and not len(x2)):
         empty = x1.new_empty(len(x1), len(x1 if x2 is None else x2))
         return empty, empty if recursion.ntk else None
@@ -82,6 +82,11 @@ def _symmetric(block: Tensor, own: Tensor) -> Tensor:
     """The upper triangle, mirrored, with the variances on the diagonal."""
     upper = block.triu(1)
     return upper + upper.mT + own.diag()
+
+
+def _check(memory: int) -> None:
+    if memory < 1:
+        raise ValueError(f"memory {memory} given, expected bytes for one block of pairs, such as 2**24")
 
 
 def _pair_bytes(recursion: Recursion, x: Tensor) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
@@ -11,11 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .backends import Backend, check_backend, choose
 from .blocks import kernel_matrix, own_maps
 from .plan import lay_out
 from .program import Program
 from .recursion import LayerValues, Recursion
 from .stored import StoredGram
+from .sweep import check_lengthscales, sweep
 from .tiles import store_gram
 
 with warnings.catch_warnings():
@@ -37,12 +40,19 @@ class InfiniteWidthKernel(Kernel):
     Args:
         program: the layer program.
         input_shape: the shape of one input, for calls with flat rows.
+        backend: as for `bp.infinite.kernel`; an attribute too, which can be changed.
+
+    Raises:
+        ValueError: an unknown backend, or a shape that the network does not take.
     """
 
     has_lengthscale = False
 
-    def __init__(self, program: Program, input_shape: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, program: Program, input_shape: tuple[int, ...] | None = None, backend: Backend = "auto"
+    ) -> None:
         super().__init__()
+        self.backend = backend
         self.program = program
         self.input_shape = input_shape
         layers = program.layers
@@ -53,6 +63,15 @@ class InfiniteWidthKernel(Kernel):
         self._register("lengthscale_of_taps", [layers[i].taps.lengthscale for i in self._scaled])  # type: ignore[union-attr]
         if input_shape is not None:
             lay_out(program, tuple(input_shape))
+
+    @property
+    def backend(self) -> Backend:
+        """What computes kernel matrices: "auto", "fused" or "torch"."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = check_backend(backend)
 
     @property
     def layer_names(self) -> list[str]:
@@ -167,6 +186,39 @@ class InfiniteWidthKernel(Kernel):
         )  # fmt: skip
 
     @torch.no_grad()
+    def lengthscale_sweep(
+        self,
+        x1: Float[Tensor, "n *shape"],
+        x2: Float[Tensor, "m *shape"] | None = None,
+        *,
+        lengthscales: Sequence[float],
+        layer: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        memory: int = MEMORY,
+    ) -> Float[Tensor, "lengthscales n m"]:
+        """`gram` for many lengthscales of the taps of one layer, without changing the kernel's own.
+
+        Where that layer is the last and sees all positions at once, K_ℓ = σ_b² + Σ_δ Σ_ℓ(δ) D(δ) with D(δ) = Σ_p V_{p, p+δ}: one
+        pass of the fused kernel gives them all. Otherwise it is a pass for each.
+
+        Args:
+            lengthscales: ℓ, in taps. layer: one of `tap_names`, the last unless given. The others as for `gram`.
+
+        Raises:
+            ValueError: as for `gram`; no such layer, or lengthscales that are not positive.
+        """
+        if not self.tap_names or (layer is not None and layer not in self.tap_names):
+            raise ValueError(
+                f"lengthscale_sweep: layer {layer!r} given, expected one of {self.tap_names} with correlated taps"
+            )
+        check_lengthscales(lengthscales)
+        x1, x2 = self._moved(x1, x2, dtype, device)
+        x1, x2 = self._pair(x1, x2)
+        number = self._scaled[-1 if layer is None else self.tap_names.index(layer)]
+        return sweep(self.backend, self._recursion(x1), number, x1, x2, lengthscales, memory)
+
+    @torch.no_grad()
     def ntk(
         self,
         x1: Float[Tensor, "n *shape"],
@@ -192,12 +244,20 @@ class InfiniteWidthKernel(Kernel):
     ) -> Float[Tensor, "n m"]:
         """K(x1, x2) as `gram`, with gradients in the hyperparameters and the inputs."""
         x1, x2 = self._pair(x1, x2)
-        return kernel_matrix(self._recursion(x1), x1, x2, memory)[0]
+        recursion = self._recursion(x1)
+        fused = choose(self.backend, recursion, x1, x2)
+        if fused is not None:
+            return fused.matrix(x1, x2, memory)
+        return kernel_matrix(recursion, x1, x2, memory)[0]
 
     def variance(self, x: Float[Tensor, "n *shape"], *, memory: int = MEMORY) -> Float[Tensor, " n"]:
         """K(x, x) of each input alone, with gradients: the diagonal of `matrix(x)`."""
         x = self._inputs(x)
-        return own_maps(self._recursion(x), x, memory).nngp if len(x) else x.new_empty(0)
+        recursion = self._recursion(x)
+        if not len(x):
+            return x.new_empty(0)
+        fused = choose(self.backend, recursion, x, None) if any(recursion.plan.is_full) else None
+        return own_maps(recursion, x, memory).nngp if fused is None else fused.variance(x, memory)
 
     def forward(
         self, x1: Tensor, x2: Tensor, diag: bool = False, last_dim_is_batch: bool = False, **params: object

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64, Num
+from numpy.typing import NDArray
 from torch import Tensor
 
 with warnings.catch_warnings():
@@ -25,7 +26,8 @@ class PrecomputedKernel(Kernel):
 
     Args:
         matrix: K, [rows, points]: of the first `rows` points, which may be trained on, with all points. A tensor, or an array on
-            disk that is read strip by strip (`numpy.load(file, mmap_mode="r")`, zarr).
+            disk that is read strip by strip: `numpy.load(file, mmap_mode="r")`, zarr, or anything with a `shape` and
+            `read(rows, columns)` for slices.
         variances: K_ii, [points]: needed where there are points beyond the rows, whose variances the matrix does not hold.
 
     Raises:
@@ -112,9 +114,18 @@ def _take(matrix: Any, rows: Tensor, columns: Tensor) -> Tensor:
     across = columns.numpy()
     for start in range(0, len(rows), ROWS):
         down = rows[start : start + ROWS].numpy()
-        strip = matrix.oindex[down, across] if hasattr(matrix, "oindex") else matrix[np.ix_(down, across)]
-        result[start : start + ROWS] = torch.from_numpy(np.asarray(strip, dtype=np.float64))
+        result[start : start + ROWS] = torch.from_numpy(
+            np.asarray(_strip(matrix, down, across), dtype=np.float64)
+        )
     return result
+
+
+def _strip(matrix: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Any:
+    if hasattr(matrix, "read"):
+        top, left = rows.min(), columns.min()
+        box = matrix.read(slice(top, rows.max() + 1), slice(left, columns.max() + 1))
+        return box[rows - top][:, columns - left]
+    return matrix.oindex[rows, columns] if hasattr(matrix, "oindex") else matrix[np.ix_(rows, columns)]
 
 
 def _diagonal(matrix: Any) -> Tensor:

@@ -32,6 +32,24 @@ class _Solution(NamedTuple):
     parameters: tuple[Tensor, ...]
 
 
+def checked_targets(x: Tensor, y: Tensor, **positive: float) -> Float[Tensor, "n out"]:
+    """Targets as [n, out].
+
+    Raises:
+        ValueError: shapes that do not fit, NaN or infinities, or a noise or scale that is not positive.
+    """
+    for name, value in positive.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"GPRegression: {name} {value} given, expected a positive variance")
+    if y.ndim not in (1, 2) or len(y) != len(x) or not len(x):
+        raise ValueError(
+            f"GPRegression: inputs {tuple(x.shape)} and targets {tuple(y.shape)} given, expected [n, ...] and [n, out] or [n]"
+        )
+    if not bool(y.isfinite().all()):
+        raise ValueError("GPRegression: targets hold NaN or infinite values: remove those rows")
+    return y[:, None] if y.ndim == 1 else y
+
+
 class GPRegression(nn.Module):
     """y = f(x) + ε, f ~ GP(0, sK), ε ~ N(0, σ²), the same K for every output: exact, by a Cholesky factorisation in float64
     (Rasmussen & Williams 2006, algorithm 2.1).
@@ -60,18 +78,10 @@ class GPRegression(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        for name, value in (("noise", noise), ("scale", scale)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"GPRegression: {name} {value} given, expected a positive variance")
-        if y.ndim not in (1, 2) or len(y) != len(x) or not len(x):
-            raise ValueError(
-                f"GPRegression: inputs {tuple(x.shape)} and targets {tuple(y.shape)} given, expected [n, ...] and [n, out] or [n]"
-            )
-        if not bool(y.isfinite().all()):
-            raise ValueError("GPRegression: targets hold NaN or infinite values: remove those rows")
+        y = checked_targets(x, y, noise=noise, scale=scale)
         self.kernel = kernel
         self.x = x.double()
-        self.y = (y[:, None] if y.ndim == 1 else y).to(self.x)
+        self.y = y.to(self.x)
         kernel.variance(self.x[:1])
         start = torch.tensor([math.log(noise), math.log(scale)], dtype=torch.float64, device=x.device)
         self.raw_noise = nn.Parameter(start[0].clone())

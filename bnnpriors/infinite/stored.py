@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from zarr.codecs import Crc32cCodec
 
+from ..disk import StoreError, lock
 from ..fingerprint import difference
-from ..store import StoreError, lock
 
 ARRAY, RECORD, FORMAT = "kernel", "done.npy", 1
 TILE = 1024

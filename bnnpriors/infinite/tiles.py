@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..cluster import open_client
 from ..cost import free_memory, size
+from ..disk import StoreError, free_bytes
 from ..fingerprint import describe
 from ..progress import Progress
-from ..store import StoreError, free_bytes
 from .plan import lay_out
 from .program import Activation
 from .stored import StoredGram, Tile

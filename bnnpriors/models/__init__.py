@@ -2,5 +2,6 @@
 
 from bnnpriors.models.convolutional import mnist_cnn
 from bnnpriors.models.dense import mlp
+from bnnpriors.models.residual import FilterResponseNorm, resnet20
 
-__all__ = ["mlp", "mnist_cnn"]
+__all__ = ["FilterResponseNorm", "mlp", "mnist_cnn", "resnet20"]

@@ -29,7 +29,7 @@ class MatrixNormal(Prior):
         scale: a positive number or tensor, a rule, or a prior.
         columns: a covariance matrix [inputs, inputs], or a prior on the Cholesky factor of a correlation matrix.
         rows: the same for outputs [out, out]; None for independent ones.
-        centred: `False` makes Z the latent.
+        centred: `True` makes W the latent in place of Z; its log prior then solves a triangular system for every output.
 
     Raises:
         ValueError: a matrix that is not symmetric positive definite or does not fit, or a prior that is not on such factors.
@@ -41,7 +41,7 @@ class MatrixNormal(Prior):
         columns: Covariance | None = None,
         rows: Covariance | None = None,
         *,
-        centred: bool = True,
+        centred: bool = False,
     ) -> None:
         self.scale = scale
         self.columns = _factor("columns", LKJCholesky(1.0) if columns is None else columns)

@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 
 from .base import Parameter, Prior, substitute
 from .location_scale import Normal
-from .parameters import check_broadcast, check_parameter, log, log_gamma, moments, tensor_of, value_of
+from .parameters import check_broadcast, check_parameter, log_gamma, moments, tensor_of, value_of
 from .scale_family import SOFTPLUS_THRESHOLD, ScaleFamily, central_square
 
 
@@ -24,7 +24,7 @@ class HalfNormal(ScaleFamily):
 
     def log_prob_of_log(self, log_w: Tensor) -> Tensor:
         """log p(log s) = log √(2/π) + v − e^(2v)/2, v = log(s/scale)."""
-        v = log_w - log(self._unit(log_w))
+        v = self._unshift(log_w)
         return v - (2 * v - math.log(2)).exp() + 0.5 * math.log(2 / math.pi)
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
@@ -45,8 +45,9 @@ class HalfCauchy(ScaleFamily):
 
     def log_prob_of_log(self, log_w: Tensor) -> Tensor:
         """log p(log s) = log(2/π) + v − log(1 + e^(2v)), v = log(s/scale)."""
-        v = log_w - log(self._unit(log_w))
-        return v - softplus(2 * v, threshold=SOFTPLUS_THRESHOLD) + math.log(2 / math.pi)
+        v = self._unshift(log_w)
+        half = softplus(v, beta=2, threshold=SOFTPLUS_THRESHOLD)
+        return torch.sub(v, half, alpha=2) + math.log(2 / math.pi)
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
         return math.log(2 / math.pi) - torch.log1p(z * z)
@@ -98,7 +99,7 @@ class Gamma(ScaleFamily):
     def log_prob_of_log(self, log_w: Tensor) -> Tensor:
         """log p(log s) = α v − e^v − log Γ(α), v = log(β s)."""
         alpha = value_of(self.concentration, self, "concentration", log_w)
-        v = log_w - log(self._unit(log_w))
+        v = self._unshift(log_w)
         return alpha * v - v.exp() - log_gamma(alpha)
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ class InverseGamma(ScaleFamily):
     def log_prob_of_log(self, log_w: Tensor) -> Tensor:
         """log p(log s) = −α v − e^(−v) − log Γ(α), v = log(s/β)."""
         alpha = value_of(self.concentration, self, "concentration", log_w)
-        v = log(self._unit(log_w)) - log_w
+        v = -self._unshift(log_w)
         return alpha * v - v.exp() - log_gamma(alpha)
 
     def _standard_log_prob(self, z: Tensor) -> Tensor:

@@ -76,6 +76,11 @@ class ScaleFamily(Prior):
         unit = self._unit(w)
         return w if _is_number(unit, 1) else w / unit
 
+    def _unshift(self, log_w: Tensor) -> Tensor:
+        """log z = log w − log scale."""
+        unit = self._unit(log_w)
+        return log_w if _is_number(unit, 1) else log_w - log(unit)
+
     def _unit(self, like: Tensor) -> float | Tensor:
         """What z is multiplied by, on the dtype and device of `like`."""
         return value_of(self.scale, self, "scale", like)

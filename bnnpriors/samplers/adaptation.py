@@ -1,12 +1,14 @@
-"""Warm-up, for each chain by itself: dual averaging of the step size, and a windowed diagonal metric."""
+"""Warm-up: dual averaging of the step size, and windowed metrics, of each chain by itself or of the chains of a rung."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
+
+from .rungs import Rungs
 
 
 class DualAveraging(NamedTuple):
@@ -70,6 +72,10 @@ class Moments(NamedTuple):
         mean = self.mean + change / seen[:, None]
         return Moments(seen, mean, self.squares + change * (theta - mean))
 
+    def pooled(self, rungs: Rungs) -> Moments:
+        """Of the chains of each rung together, each about its own mean: chains in different modes do not widen it."""
+        return Moments(rungs.sum(self.seen - 1) + 1, self.mean, rungs.sum(self.squares))
+
     def inverse_mass(self, temperature: Float[Tensor, " chains"]) -> Float[Tensor, "chains dim"]:
         """M⁻¹ = Var θ / T, shrunk by five observations' worth towards 10⁻³ as in Stan.
 
@@ -78,6 +84,57 @@ class Moments(NamedTuple):
         seen = self.seen[:, None]
         variance = self.squares / (seen - 1) / temperature[:, None]
         return variance * seen / (seen + 5) + 1e-3 * 5 / (seen + 5)
+
+
+class Covariances(NamedTuple):
+    """Welford's running means, and sums of outer products of the chains of a rung, each about its own mean.
+
+    `squares` [chains, rows, dim] is float64 and shared by rows (`Rungs.deal`).
+    """
+
+    seen: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def start(cls, theta: Float[Tensor, "chains dim"], rungs: Rungs) -> Covariances:
+        """No observation yet."""
+        zero = theta.new_zeros(rungs.count, theta.shape[1], theta.shape[1], dtype=torch.float64)
+        return cls(theta.new_zeros(theta.shape[0]), torch.zeros_like(theta), rungs.deal(zero))
+
+    def update(self, theta: Float[Tensor, "chains dim"], rungs: Rungs) -> Covariances:
+        """Add one observation a chain."""
+        seen = self.seen + 1
+        change = theta - self.mean
+        mean = self.mean + change / seen[:, None]
+        before, after = change.double(), (theta - mean).double()
+        squares = rungs.gather(self.squares)
+        new = [
+            torch.addmm(square, before[members].T, after[members])
+            for square, members in zip(squares, rungs.members, strict=True)
+        ]
+        return Covariances(seen, mean, rungs.deal(torch.stack(new)))
+
+    def inverse_mass(
+        self, temperature: Float[Tensor, " chains"], rungs: Rungs
+    ) -> tuple[Float64[Tensor, "rungs dim dim"], Float64[Tensor, "rungs dim dim"]]:
+        """M⁻¹ = Cov θ / T, shrunk by five observations' worth towards 10⁻³ I as in Stan, and its Cholesky factor.
+
+        Where there are fewer than two observations a latent, or rounding leaves no factor, it is diagonal.
+        """
+        count = rungs.sum(self.seen - 1)
+        matrices, factors = [], []
+        for square, members in zip(rungs.gather(self.squares), rungs.members, strict=True):
+            seen, own_temperature = float(count[members[0]]), float(temperature[members[0]])
+            matrix = 0.5 * (square + square.T) / seen / own_temperature * (seen / (seen + 5))
+            matrix.diagonal().add_(1e-3 * 5 / (seen + 5))
+            variances = matrix.diagonal().clone()
+            factor, failed = torch.linalg.cholesky_ex(matrix)
+            if seen < 2 * len(matrix) or int(failed):
+                matrix, factor = torch.diag(variances), torch.diag(variances.sqrt())
+            matrices.append(matrix)
+            factors.append(factor)
+        return torch.stack(matrices), torch.stack(factors)
 
 
 def metric_windows(num_warmup: int) -> tuple[int, tuple[int, ...]]:

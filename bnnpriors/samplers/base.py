@@ -36,8 +36,17 @@ class Sampler:
     independent_chains = True
     """Whether a step of one chain ignores the others, so that chains can be spread over threads."""
 
+    independent_rungs = True
+    """Whether a step of one rung's chains ignores the other rungs, so that rungs can be spread over processes."""
+
     reversible = True
     """Whether a step without friction and noise leads back after a flip of the momentum, as a Metropolis test needs."""
+
+    preserves_volume = True
+    """Whether a step without friction and noise has a Jacobian of 1; else its Metropolis test counts the change of volume."""
+
+    anneals = True
+    """Whether at T = 0, as in a schedule's exploration, steps go down the potential."""
 
     state_type: type[Any]
 
@@ -88,6 +97,10 @@ class Sampler:
         exact, estimates = self.gradients(target)
         return exact + estimates * (1.0 if target.batch_size is None else target.batch_size / target.num_data)
 
+    def memory(self, target: Target) -> int:
+        """Bytes of the state beside a dozen rows of latents a chain."""
+        return 0
+
     def check(self, target: Target) -> None:
         """Raise ValueError where the sampler cannot serve this target."""
         if self.exact_gradients and target.batch_size is not None:
@@ -135,7 +148,12 @@ def settle(
     """The new state where the Metropolis test says yes, the old one with its momentum negated elsewhere; and figures."""
     probability, accept = metropolis(energy_error, temperature, streams)
     rejected = old._replace(momentum=-old.momentum)
-    kept = type(new)(*(choose(accept, *pair) for pair in zip(new, rejected, strict=True)))
+    kept = type(new)(
+        *(
+            one if one is other else choose(accept, one, other)
+            for one, other in zip(new, rejected, strict=True)
+        )
+    )
     info = {
         "acceptance": probability,
         "accepted": accept,

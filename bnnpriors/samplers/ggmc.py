@@ -33,6 +33,19 @@ def refresh(momentum: Tensor, noise: Tensor, decay: float, temperature: Tensor) 
     return torch.addcmul(decay * momentum, noise, ((1 - decay**2) * temperature).sqrt())
 
 
+def half_kick(momentum: Tensor, gradient: Tensor, step_size: Tensor) -> Tensor:
+    """B: m ← m − (h/2) ĝ."""
+    return torch.addcmul(momentum, step_size, gradient, value=-0.5)
+
+
+def kick_and_drift(
+    theta: Tensor, momentum: Tensor, gradient: Tensor, step_size: Tensor
+) -> tuple[Tensor, Tensor]:
+    """B A, with A: θ ← θ + h m."""
+    momentum = half_kick(momentum, gradient, step_size)
+    return torch.addcmul(theta, step_size, momentum), momentum
+
+
 @dataclass(frozen=True)
 class GGMC(Sampler):
     """OBABO (Horowitz 1991; Garriga-Alonso & Fortuin 2102.01691) with a = momentum_decay and M = I.
@@ -101,8 +114,7 @@ class GGMC(Sampler):
             momentum = refresh(momentum, streams.normal(target.dim), self.momentum_decay, temperature)
             if index == 0:
                 state = state._replace(momentum=momentum)
-            half = torch.addcmul(momentum, h, gradient, value=-0.5)
-            new_theta = torch.addcmul(theta, h, half)
+            new_theta, half = kick_and_drift(theta, momentum, gradient, h)
             if self.steps_per_test is not None and index + 1 == length:
                 potential, new_gradient = target.value_and_gradient(new_theta)
             else:
@@ -110,7 +122,7 @@ class GGMC(Sampler):
             if self.steps_per_test is not None:
                 work = work + (h * half * (gradient + new_gradient)).sum(1, dtype=torch.float64)
             theta, gradient = new_theta, new_gradient
-            momentum = torch.addcmul(half, h, gradient, value=-0.5)
+            momentum = half_kick(half, gradient, h)
         new = state._replace(theta=theta, momentum=momentum, potential=potential, gradient=gradient)
         return self._test(target, state, new, work, streams) if self.steps_per_test is not None else (new, {})
 

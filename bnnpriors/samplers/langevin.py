@@ -12,7 +12,7 @@ from torch import Tensor
 from ..posterior import Target
 from ..streams import Streams
 from .base import Sampler, fractions, positive
-from .ggmc import GGMC, refresh
+from .ggmc import GGMC, half_kick, refresh
 
 
 class LangevinState(NamedTuple):
@@ -31,6 +31,22 @@ class LangevinState(NamedTuple):
         momentum = streams.normal(target.dim) * target.temperature[:, None].sqrt()
         gradient = target.gradient_estimate(theta, streams)
         return cls(theta, momentum, gradient, torch.full_like(target.temperature, step_size))
+
+
+def baoa(
+    theta: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    noise: Tensor,
+    step_size: Tensor,
+    temperature: Tensor,
+    decay: float,
+) -> tuple[Tensor, Tensor]:
+    """B A O A, all of a step of `BAOAB` before its second half-kick: the new θ and m."""
+    momentum = half_kick(momentum, gradient, step_size)
+    theta = torch.addcmul(theta, step_size, momentum, value=0.5)
+    momentum = refresh(momentum, noise, decay, temperature)
+    return torch.addcmul(theta, step_size, momentum, value=0.5), momentum
 
 
 @dataclass(frozen=True)
@@ -80,12 +96,12 @@ class BAOAB(Sampler):
     ) -> tuple[LangevinState, dict[str, Tensor]]:
         """One update, and the gradient estimate at the new place."""
         h, temperature = state.step_size[:, None], target.temperature[:, None]
-        momentum = torch.addcmul(state.momentum, h, state.gradient, value=-0.5)
-        theta = torch.addcmul(state.theta, h, momentum, value=0.5)
-        momentum = refresh(momentum, streams.normal(target.dim), self.momentum_decay, temperature)
-        theta = torch.addcmul(theta, h, momentum, value=0.5)
+        noise = streams.normal(target.dim)
+        theta, momentum = baoa(
+            state.theta, state.momentum, state.gradient, noise, h, temperature, self.momentum_decay
+        )
         gradient = target.gradient_estimate(theta, streams)
-        momentum = torch.addcmul(momentum, h, gradient, value=-0.5)
+        momentum = half_kick(momentum, gradient, h)
         return state._replace(theta=theta, momentum=momentum, gradient=gradient), {}
 
     def harmonic_variance(self, stiffness: float) -> float | None:

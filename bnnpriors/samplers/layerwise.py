@@ -92,6 +92,10 @@ class _Stretched(Target):
         self.__dict__.update(vars(target))
         self._target, self._scale = target, scale
 
+    def part(self, chains: slice | Tensor) -> _Stretched:
+        """Some of its chains."""
+        return _Stretched(self._target.part(chains), self._scale[chains])
+
     def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
         """U(scale · θ)."""
         return self._target.potential(theta * self._scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,27 @@ class PSGLDState(NamedTuple):
     gradient: Tensor
     square: Tensor
     step_size: Tensor
+
+
+def psgld_update(
+    theta: Tensor, gradient: Tensor, noise: Tensor, metric: Tensor, step_size: Tensor, temperature: Tensor
+) -> Tensor:
+    """θ − (h²/2) G ĝ + h √(T G) ε, with a constant G."""
+    noisy = torch.addcmul(theta, noise, step_size * (temperature * metric).sqrt())
+    return noisy.addcmul_(metric * gradient, step_size**2, value=-0.5)
+
+
+def rmsprop_metric(square: Tensor, num_data: int, damping: float) -> Tensor:
+    """G = 1/(λ + √V), V of the size of a mean gradient's square: `square` is of ĝ²."""
+    return 1 / (damping + square.sqrt() / max(num_data, 1))
+
+
+def mean_squares(gradient: Tensor, sizes: Sequence[int]) -> Tensor:
+    """For every element the mean of ĝ² over its tensor; tensors of these sizes lie one after the other."""
+    means = [
+        piece.mean(1, keepdim=True).expand_as(piece) for piece in (gradient**2).split(list(sizes), dim=1)
+    ]
+    return torch.cat(means, dim=1)
 
 
 @dataclass(frozen=True)
@@ -57,10 +79,8 @@ class PSGLD(Sampler):
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> PSGLDState:
         """Evaluate the first gradient estimate."""
         gradient = target.gradient_estimate(theta, streams)
-        sizes = torch.tensor(target.layout.sizes, device=theta.device)
-        means = target.layout.per_tensor_sum(gradient**2) / sizes
         step_size = torch.full_like(target.temperature, self.step_size)
-        return PSGLDState(theta, gradient, means.repeat_interleave(sizes, dim=1), step_size)
+        return PSGLDState(theta, gradient, mean_squares(gradient, target.layout.sizes), step_size)
 
     def step(
         self, target: Target, state: PSGLDState, streams: Streams
@@ -69,9 +89,8 @@ class PSGLD(Sampler):
         if not self.freeze:
             state = self._averaged(state)
         h, temperature = state.step_size[:, None], target.temperature[:, None]
-        metric = 1 / (self.damping + state.square.sqrt() / max(target.num_data, 1))
-        theta = torch.addcmul(state.theta, streams.normal(target.dim), h * (temperature * metric).sqrt())
-        theta = theta.addcmul_(metric * state.gradient, h**2, value=-0.5)
+        metric = rmsprop_metric(state.square, target.num_data, self.damping)
+        theta = psgld_update(state.theta, state.gradient, streams.normal(target.dim), metric, h, temperature)
         return state._replace(theta=theta, gradient=target.gradient_estimate(theta, streams)), {}
 
     def adapt(

@@ -53,6 +53,11 @@ class Cyclical(Wrapper):
             raise ValueError(
                 f"Cyclical: multiplies {self.multiplies!r} given, expected 'learning_rate' or 'step_size'"
             )
+        if (self.exploration or self.ramp) and not self.sampler.anneals:
+            raise ValueError(
+                f"Cyclical: exploration or ramp given for {type(self.sampler).__name__}, which cannot move at T = 0: leave them "
+                "out, or use another sampler"
+            )
         if "step_size" not in self.sampler.state_type._fields:
             raise ValueError(
                 f"Cyclical: the state of {type(self.sampler).__name__} has no step_size [chains] to multiply; keep the step size "

@@ -16,6 +16,22 @@ from .ggmc import refresh
 from .langevin import LangevinState
 
 
+def sghmc_update(
+    theta: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    noise: Tensor,
+    step_size: Tensor,
+    temperature: Tensor,
+    decay: float,
+) -> tuple[Tensor, Tensor]:
+    """m ← a m − h √((1 + a)/2) ĝ + √((1 − a²) T) ε;  θ ← θ + h √(2/(1 + a)) m: the new θ and m."""
+    factor = math.sqrt(0.5 * (1 + decay))
+    momentum = refresh(momentum, noise, decay, temperature)
+    momentum = torch.addcmul(momentum, step_size, gradient, value=-factor)
+    return torch.addcmul(theta, step_size, momentum, value=1 / factor), momentum
+
+
 @dataclass(frozen=True)
 class SGHMC(Sampler):
     """SGHMC (Chen et al. 1402.4102, eq. 15; Wenzel et al. 2002.02405, algorithm 1), M = I.
@@ -63,10 +79,10 @@ class SGHMC(Sampler):
     ) -> tuple[LangevinState, dict[str, Tensor]]:
         """One update, and the gradient estimate at the new place."""
         h, temperature = state.step_size[:, None], target.temperature[:, None]
-        factor = math.sqrt(0.5 * (1 + self.momentum_decay))
-        momentum = refresh(state.momentum, streams.normal(target.dim), self.momentum_decay, temperature)
-        momentum = torch.addcmul(momentum, h, state.gradient, value=-factor)
-        theta = torch.addcmul(state.theta, h, momentum, value=1 / factor)
+        noise = streams.normal(target.dim)
+        theta, momentum = sghmc_update(
+            state.theta, state.momentum, state.gradient, noise, h, temperature, self.momentum_decay
+        )
         gradient = target.gradient_estimate(theta, streams)
         return state._replace(theta=theta, momentum=momentum, gradient=gradient), {}
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..posterior import Target
 from ..streams import Streams
 from .base import Sampler, fractions, positive
+from .ggmc import half_kick
 
 
 class SGNHTState(NamedTuple):
@@ -23,6 +24,35 @@ class SGNHTState(NamedTuple):
     gradient: Tensor
     friction: Tensor
     step_size: Tensor
+
+
+class Thermostat(NamedTuple):
+    """The settings of `SGNHT` beside its step size: s₀ = −log a and n."""
+
+    injected: float
+    steps: float
+
+    def start(self, numbers: Float[Tensor, " chains"], dim: int) -> Float[Tensor, " chains"]:
+        """s from its law on the full data, N(s₀, s₀/(nD)), of standard normal numbers."""
+        return self.injected + math.sqrt(self.injected / (self.steps * dim)) * numbers
+
+    def badoda(
+        self, theta: Tensor, momentum: Tensor, gradient: Tensor, friction: Tensor, noise: Tensor, step_size: Tensor,
+        temperature: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """All of a step before its second half-kick: the new θ, m and s. `friction` and `temperature` are [chains]."""
+        momentum = half_kick(momentum, gradient, step_size)
+        theta = torch.addcmul(theta, step_size, momentum, value=0.5)
+        friction = self._moved(friction, momentum, temperature)
+        variance = self.injected * temperature * _decayed(friction)
+        momentum = torch.addcmul(torch.exp(-friction)[:, None] * momentum, noise, variance.sqrt()[:, None])
+        friction = self._moved(friction, momentum, temperature)
+        return torch.addcmul(theta, step_size, momentum, value=0.5), momentum, friction
+
+    def _moved(self, friction: Tensor, momentum: Tensor, temperature: Tensor) -> Tensor:
+        """D; at T = 0, as in a schedule's exploration, there is nothing to regulate."""
+        excess = (momentum**2).mean(1) / temperature - 1
+        return torch.where(temperature > 0, friction + self.injected / (2 * self.steps) * excess, friction)
 
 
 @dataclass(frozen=True)
@@ -62,9 +92,7 @@ class SGNHT(Sampler):
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> SGNHTState:
         """Momentum from N(0, T), friction from its law on the full data."""
         momentum = streams.normal(target.dim) * target.temperature[:, None].sqrt()
-        injected = -math.log(self.momentum_decay)
-        spread = math.sqrt(injected / (self.thermostat_steps * target.dim))
-        friction = injected + spread * streams.normal(1)[:, 0]
+        friction = self._thermostat.start(streams.normal(1)[:, 0], target.dim)
         step_size = torch.full_like(target.temperature, self.step_size)
         return SGNHTState(theta, momentum, target.gradient_estimate(theta, streams), friction, step_size)
 
@@ -72,27 +100,18 @@ class SGNHT(Sampler):
         self, target: Target, state: SGNHTState, streams: Streams
     ) -> tuple[SGNHTState, dict[str, Tensor]]:
         """One update, and the gradient estimate at the new place. Figure: the friction s."""
-        h, temperature = state.step_size[:, None], target.temperature
-        injected = -math.log(self.momentum_decay)
-        momentum = torch.addcmul(state.momentum, h, state.gradient, value=-0.5)
-        theta = torch.addcmul(state.theta, h, momentum, value=0.5)
-        friction = self._thermostat(state.friction, momentum, temperature)
-        variance = injected * temperature * _decayed(friction)
-        momentum = torch.addcmul(
-            torch.exp(-friction)[:, None] * momentum, streams.normal(target.dim), variance.sqrt()[:, None]
+        h, noise = state.step_size[:, None], streams.normal(target.dim)
+        theta, momentum, friction = self._thermostat.badoda(
+            state.theta, state.momentum, state.gradient, state.friction, noise, h, target.temperature
         )
-        friction = self._thermostat(friction, momentum, temperature)
-        theta = torch.addcmul(theta, h, momentum, value=0.5)
         gradient = target.gradient_estimate(theta, streams)
-        momentum = torch.addcmul(momentum, h, gradient, value=-0.5)
+        momentum = half_kick(momentum, gradient, h)
         new = state._replace(theta=theta, momentum=momentum, gradient=gradient, friction=friction)
         return new, {"friction": friction}
 
-    def _thermostat(self, friction: Tensor, momentum: Tensor, temperature: Tensor) -> Tensor:
-        """D; at T = 0, as in a schedule's exploration, there is nothing to regulate."""
-        rate = -math.log(self.momentum_decay) / (2 * self.thermostat_steps)
-        excess = (momentum**2).mean(1) / temperature - 1
-        return torch.where(temperature > 0, friction + rate * excess, friction)
+    @property
+    def _thermostat(self) -> Thermostat:
+        return Thermostat(-math.log(self.momentum_decay), self.thermostat_steps)
 
 
 def _decayed(friction: Tensor) -> Tensor:

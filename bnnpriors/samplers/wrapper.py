@@ -53,9 +53,24 @@ class Wrapper(Sampler):
         return self.sampler.independent_chains
 
     @property
+    def independent_rungs(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.independent_rungs
+
+    @property
     def reversible(self) -> bool:  # type: ignore[override]
         """The other's."""
         return self.sampler.reversible
+
+    @property
+    def preserves_volume(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.preserves_volume
+
+    @property
+    def anneals(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.anneals
 
     def frictionless(self) -> Sampler:
         """Around the other without friction."""
@@ -64,6 +79,10 @@ class Wrapper(Sampler):
     def gradients(self, target: Target) -> tuple[float, float]:
         """The other's."""
         return self.sampler.gradients(target)
+
+    def memory(self, target: Target) -> int:
+        """The other's."""
+        return self.sampler.memory(target)
 
     def check(self, target: Target) -> None:
         """The other's."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from bnnpriors.samplers import GGMC, HMC, SGLD, Sampler
+from bnnpriors.samplers import GGMC, HMC, SGLD, ChEES, Sampler
 from bnnpriors.samplers.base import choose
 from bnnpriors.streams import Streams
 
@@ -151,6 +151,15 @@ class AlwaysAccepts(HMC):
         return super().step(target, state, Yes(streams))
 
 
+class LengthByPlace(ChEES):
+    """Trajectories are longer where θ is large: the way back has another number of steps."""
+
+    def step(self, target, state, streams):
+        longer = state._replace(trajectory_length=state.trajectory_length * (1 + 3 * (state.theta[:, 0] > 0)))
+        new, info = super().step(target, longer, streams)
+        return new._replace(trajectory_length=state.trajectory_length), info
+
+
 class NeverMoves(SGLD):
     def step(self, target, state, streams):
         new, info = super().step(target, state, streams)
@@ -207,8 +216,9 @@ FAULTS: dict[str, list[Sampler]] = {
         StalePotential(0.1, 3),
     ],
     "funnel": [AlwaysAccepts(0.1, 5), HalfTheNoiseHMC()],
-    "banana": [WithoutFlip(**TESTED), StalePotential(0.1, 3), HalfTheNoise()],
+    "banana": [LengthByPlace(0.1, 4), WithoutFlip(**TESTED), StalePotential(0.1, 3), HalfTheNoise()],
     "minibatches": [WithoutRescaling(), WithoutRescalingGGMC()],
     "order of minibatches": [FixedOrder(**TESTED)],
     "Geweke": [HalfTheNoise(), AlwaysAccepts()],
+    "calibration": [HalfTheNoise(), HalfTheNoiseHMC(), WithoutTemperature()],
 }

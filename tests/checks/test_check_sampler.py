@@ -21,13 +21,16 @@ from bnnpriors.samplers import (
     BAOAB,
     GGMC,
     HMC,
+    MCLMC,
     OBABO,
     PSGLD,
     SGHMC,
     SGLD,
     SGNHT,
+    ChEES,
     Cyclical,
     Layerwise,
+    ReplicaExchange,
     Sampler,
 )
 
@@ -42,6 +45,19 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
     "GGMC": (GGMC(), {"order of minibatches"}),
     "GGMC tested": (GGMC(step_size=0.3, steps_per_test=4), {"harmonic"}),
     "HMC": (HMC(num_steps=5), {"harmonic", "minibatches", "order of minibatches"}),
+    "HMC dense": (
+        HMC(num_steps=5, metric="dense"),
+        {"chains", "harmonic", "minibatches", "order of minibatches"},
+    ),
+    "ChEES": (ChEES(num_steps=10), {"chains", "harmonic", "minibatches", "order of minibatches"}),
+    "MCLMC": (
+        MCLMC(energy_variance=None),
+        {"volume", "harmonic", "double well", "minibatches", "order of minibatches"},
+    ),
+    "MCLMC tested": (
+        MCLMC(steps_per_test=4),
+        {"volume", "harmonic", "double well", "minibatches", "order of minibatches"},
+    ),
     "SGHMC": (SGHMC(), {"time reversal", "order of minibatches"}),
     "BAOAB": (BAOAB(), {"order of minibatches"}),
     "OBABO": (OBABO(), {"order of minibatches"}),
@@ -51,6 +67,10 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
     "Cyclical": (Cyclical(SGHMC(), 40), {"time reversal", "harmonic", "order of minibatches"}),
     "Cyclical, tested": (Cyclical(GGMC(steps_per_test=3), 20), {"harmonic"}),
     "Layerwise": (Layerwise(BAOAB(), every=20), {"harmonic", "order of minibatches"}),
+    "ReplicaExchange": (
+        ReplicaExchange(GGMC(step_size=0.3, steps_per_test=3), every=2),
+        {"chains", "harmonic"},
+    ),
     "Layerwise, tested": (Layerwise(AMAGOLD(steps_per_test=3), every=20), {"harmonic"}),
 }
 """Each sampler, and what does not apply to it."""
@@ -80,8 +100,9 @@ def test_our_samplers_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_sampler_is_in_the_list() -> None:
+    """But for what is no sampler, and NUTS, whose thousand chains would run one after the other: `test_nuts` has its laws."""
     kinds = {type(sampler).__name__ for sampler, _ in SOUND.values()}
-    assert kinds == set(samplers.__all__) - {"MAP", "Sampler"}
+    assert kinds == set(samplers.__all__) - {"MAP", "NUTS", "SWAG", "Sampler"}
 
 
 def test_every_check_has_its_fault() -> None:
@@ -119,7 +140,8 @@ def test_an_uncorrected_sampler_that_is_called_exact_fails() -> None:
 def test_no_more_comparisons_than_the_false_alarm_rate_is_divided_by() -> None:
     """1e-6 over comparisons of 1e-8: functions of the positions, and Kolmogorov–Smirnov tests."""
     laws = [*LAWS.values(), DoubleWell(), Harmonic(1.0)]
-    assert sum(len(_names(law)) + len(law.names) for law in laws) <= 100
+    calibration = 3 * len(Network.measured)
+    assert sum(len(_names(law)) + len(law.names) for law in laws) + calibration <= 100
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -191,7 +213,7 @@ def test_a_known_target_is_scaled_and_counts() -> None:
 def test_the_report_says_what_the_sampler_must_be() -> None:
     report = whole("GGMC")
     assert str(report).splitlines()[0].startswith("GGMC(momentum_decay=0.9, step_size=0.001")
-    assert "which has an error that must vanish: 13 hold, 0 fail, 1 not applicable" in str(report)
+    assert "which has an error that must vanish: 14 hold, 0 fail, 1 not applicable" in str(report)
     assert re.match(r"Var x = 1\.1\d+ T/k in closed form", report["harmonic"].figure)
     assert "without a Metropolis test" in report["order of minibatches"].figure
 

@@ -96,6 +96,7 @@ def test_healthy_run_has_no_warnings_and_a_readable_table():
     [
         ("acceptance", torch.full((CHAINS, DRAWS), 0.1), "Acceptance of chains"),
         ("acceptance", torch.full((CHAINS, DRAWS), 0.999), "larger step_size"),
+        ("energy_error", torch.full((CHAINS, DRAWS), 0.2), "no test corrects for it"),
         ("divergent", torch.ones(CHAINS, DRAWS, dtype=torch.bool), "draws diverged"),
         ("energy", normal_tensor(CHAINS, DRAWS).cumsum(1), "missing information"),
         ("kinetic_temperature", torch.full((CHAINS, DRAWS), 9.0), "kinetic temperature"),
@@ -110,6 +111,21 @@ def test_each_warning(name: str, values: torch.Tensor, words: str):
     report = summary(fake_draws(normal_tensor(CHAINS, DRAWS, 3), **{name: values}))
     assert any(words in warning for warning in report.warnings)
     assert words in str(report)
+
+
+def test_the_energy_error_of_a_sampler_without_a_test():
+    """Its mean square over T² and the latents; with an acceptance there is a test, and at T = 0 nothing to compare with."""
+    theta, error = (
+        normal_tensor(CHAINS, DRAWS, 3),
+        torch.tensor([0.01, -0.02, 0.03, 0.04])[:, None].expand(-1, DRAWS),
+    )
+    report = summary(fake_draws(theta, 0.5, energy_error=error))
+    assert report.figures["energy_variance"] == pytest.approx(30e-4 / 4 / 0.25 / 3)
+    assert not any("no test" in warning for warning in report.warnings)
+    tested = summary(fake_draws(theta, energy_error=error, acceptance=torch.full((CHAINS, DRAWS), 0.8)))
+    assert "energy_variance" not in tested.figures
+    cold = summary(fake_draws(theta, temperature=0.0, energy_error=error))
+    assert math.isnan(cold.figures["energy_variance"])
 
 
 def test_acceptance_that_was_never_measured_is_left_out():

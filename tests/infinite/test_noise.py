@@ -89,7 +89,7 @@ def test_what_is_selected_is_the_best(criterion: str) -> None:
     gp = infinite.GPRegression(kernel, x[:40], y[:40])
     options = {} if criterion == "validation" else {"criterion": criterion}
     assert gp.select_noise(**options, validation=held_out) is gp  # type: ignore[arg-type]
-    noise, scale = float(gp.noise), float(gp.scale)
+    noise, scale = gp.noise.item(), gp.scale.item()
     best = score(noise, scale)
     assert 0.02 < noise < 0.3
     for a, b in ((1.05, 1), (0.95, 1), (1, 1.1), (1, 0.9), (1.05, 1.05), (0.5, 2), (1e-3, 1)):

@@ -27,7 +27,17 @@ def _inputs() -> Tensor:
     return torch.randn(POINTS, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", ["tensor", "numpy", "memmap", "zarr"])
+class Stored:
+    """A matrix that is read by slices."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.shape, self._matrix = tuple(matrix.shape), matrix
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        return self._matrix[rows, columns]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "numpy", "memmap", "zarr", "read"])
 def test_predictions_are_those_of_the_kernel(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,6 +51,8 @@ def test_predictions_are_those_of_the_kernel(
         stored = np.load(tmp_path / "k.npy", mmap_mode="r" if kind == "memmap" else None)
     if kind == "zarr":
         stored = zarr.create_array(tmp_path / "k.zarr", data=full.numpy(), chunks=(4, 4))
+    if kind == "read":
+        stored = Stored(full)
     precomputed = infinite.PrecomputedKernel(stored, kernel.variance(x).detach())
     chosen = torch.tensor([7, 0, 3, 8, 1, 5])
     ours = infinite.GPRegression(precomputed, chosen, y[chosen], noise=0.1)

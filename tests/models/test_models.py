@@ -9,12 +9,15 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from bnnpriors.models import mlp, mnist_cnn
+import bnnpriors as bp
+from bnnpriors.models import FilterResponseNorm, mlp, mnist_cnn, resnet20
 
 CASES = [
     pytest.param(mlp(5, 3, hidden=(7, 4), activation="tanh"), (5,), 3, id="mlp"),
     pytest.param(mlp(5, 3, hidden=()), (5,), 3, id="linear"),
     pytest.param(mnist_cnn(10, channels=2), (1, 28, 28), 10, id="mnist_cnn"),
+    pytest.param(resnet20(10, channels=2), (3, 32, 32), 10, id="resnet20"),
+    pytest.param(resnet20(3, channels=2, activation="silu"), (3, 32, 32), 3, id="resnet20_silu"),
 ]
 
 
@@ -74,3 +77,46 @@ def test_wrong_arguments_are_refused() -> None:
         inspect.unwrap(mlp)(2, 1, activation="swish")  # as users call it: without the tests' type checks
     with pytest.raises(ValueError, match="channels 0"):
         mnist_cnn(channels=0)
+
+
+@pytest.mark.usefixtures("as_a_user_meets_it")
+def test_the_residual_networks_have_the_parameters_of_the_papers() -> None:
+    """Convolutions and dense layer 270,906; on 784 normalised channels a bias, γ, β and τ; after sums 336 thresholds."""
+    for activation, count in (("threshold", 270_906 + 4 * 784 + 336), ("silu", 274_042), ("relu", 274_042)):
+        net = resnet20(activation=activation)
+        assert sum(p.numel() for p in net.parameters()) == count
+    with pytest.raises(ValueError, match="activation 'tanh': expected one of threshold, relu, silu"):
+        resnet20(activation="tanh")
+    with pytest.raises(ValueError, match="channels 0"):
+        resnet20(channels=0)
+
+
+def test_filter_response_normalisation_by_hand() -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer, x = FilterResponseNorm(3), torch.randn(2, 3, 4, 5, generator=generator)
+    for parameter in layer.parameters():
+        parameter.data.normal_(generator=generator)
+    outputs = layer(x)
+    for example in range(2):
+        for channel in range(3):
+            image = x[example, channel]
+            y = layer.scale[channel] * image / (image.square().mean() + 1e-6).sqrt() + layer.shift[channel]
+            expected = y.clamp(min=float(layer.threshold[channel].detach()))
+            torch.testing.assert_close(outputs[example, channel], expected)
+
+
+def test_priors_attach_to_a_residual_network() -> None:
+    """Its outputs are those of each example alone, so that it has a likelihood."""
+    priors = {
+        "*.weight": bp.priors.Normal(0.0, bp.priors.fan_in(2**0.5)),
+        "*.scale": bp.priors.Normal(1.0, 1.0),
+        "*": bp.priors.Normal(),
+    }
+    model = bp.attach(resnet20(3, channels=2), priors)
+    x, y = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0])
+    likelihood = bp.likelihoods.Categorical()
+    posterior = bp.Posterior(model, likelihood, x, y)
+    expected = model.log_prior() + likelihood.log_prob(model.net(x), y).sum()
+    torch.testing.assert_close(
+        posterior.log_density(posterior.current()[None])[0].float(), expected, rtol=1e-4, atol=1e-2
+    )

@@ -101,7 +101,7 @@ def test_draws_have_the_law_of_the_taps_and_of_their_contrasts(student: bool) ->
 def test_both_forms_of_a_learnt_covariance_agree_up_to_the_jacobian_of_the_map(prior: P.Prior) -> None:
     """log p(z) = log p(w) + log |dw/dz| by automatic differentiation; gradients equal finite differences."""
     shape = (3, 2, 1, 2)
-    centred, other = Site("w", prior, shape), Site("w", P.base.substitute(prior, {"centred": False}), shape)
+    centred, other = (Site("w", P.base.substitute(prior, {"centred": c}), shape) for c in (True, False))
     generator = torch.Generator().manual_seed(0)
     latents = {
         part.name: 0.5 * torch.randn(part.latent_shape, generator=generator, dtype=torch.float64)

@@ -241,7 +241,7 @@ def test_warm_up_is_the_same_at_every_temperature(exponent):
 
 def test_adaptation_of_the_metric_can_be_left_out():
     posterior = prior_alone(bp.priors.Normal(0.0, 3.0), dim=2)
-    sampler = HMC(step_size=0.1, num_steps=3, adapt_metric=False)
+    sampler = HMC(step_size=0.1, num_steps=3, metric="identity")
     draws = bp.sample(posterior, sampler, num_samples=1, num_warmup=60, num_chains=2, progress=False)
     assert (draws._store.checkpoint["state"]["inverse_mass"] == 1).all()
 

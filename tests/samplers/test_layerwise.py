@@ -109,7 +109,7 @@ def test_a_new_mass_keeps_the_stretched_momentum():
     "inner",
     [
         GGMC(0.2, 0.8, steps_per_test=3),
-        HMC(0.2, 3, adapt_metric=False),
+        HMC(0.2, 3, metric="identity"),
         AMAGOLD(0.2, 0.8, 3),
         BAOAB(0.1, 0.8),
     ],

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 import bnnpriors as bp
-from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, SGHMC, SGLD, SGNHT, Cyclical, Layerwise
+from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, SGHMC, SGLD, SGNHT, ChEES, Cyclical, Layerwise
 
 from .targets import Pooled, prior_alone, run, target_of
 
@@ -23,6 +23,7 @@ PRIORS = {
 }
 SAMPLERS = {
     "HMC": HMC(step_size=0.6, num_steps=4),
+    "ChEES tested": ChEES(step_size=0.6, num_steps=6),
     "GGMC tested": GGMC(step_size=0.7, momentum_decay=0.7, steps_per_test=3),
     "GGMC": GGMC(step_size=0.15, momentum_decay=0.9),
     "SGLD": SGLD(step_size=0.15),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, PSGLD, SGHMC, SGLD, SGNHT, Cyclical, Sampler
+from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, PSGLD, SGHMC, SGLD, SGNHT, ChEES, Cyclical, Sampler
 
 from ..conjugate import regression, sample
 from .targets import Pooled, of_potential, target_of
@@ -13,6 +13,7 @@ from .targets import Pooled, of_potential, target_of
 INSIDE = (
     AMAGOLD(),
     BAOAB(),
+    ChEES(num_steps=3),
     GGMC(),
     GGMC(steps_per_test=2),
     HMC(num_steps=2),

@@ -1,0 +1,16 @@
+"""Job: SGHMC on the classifier of `benchmarks.sgld_mlp`."""
+
+from dataclasses import replace
+
+from benchmarks import sgld_mlp
+from benchmarks.sgld_mlp import CONTENDERS
+
+PROBLEM = replace(
+    sgld_mlp.PROBLEM,
+    name="sghmc_mlp",
+    title=sgld_mlp.PROBLEM.title.replace("SGLD", "SGHMC"),
+    sampler="sghmc",
+    momentum_decay=0.9,
+)
+
+__all__ = ["CONTENDERS", "PROBLEM"]
