@@ -18,11 +18,11 @@ from .covariances import (
     check_diagonal,
     check_dtypes,
     check_gpytorch,
-    check_gradients,
     check_interface,
     check_order,
     check_symmetry,
 )
+from .kernel_gradients import check_gradients
 from .report import Check, Report, run_checks
 from .widths import check_networks
 
