@@ -336,7 +336,7 @@ def test_a_prior_is_checked(
 def test_a_sampler_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     sampler = ["--sampler", "bnnpriors.samplers.HMC"]
     assert main(["check", *sampler, "--sampler.num_steps", "4", "--seed", "1"]) == 0
-    assert "must leave every law as it is: 11 hold, 0 fail, 3 not applicable" in capsys.readouterr().out
+    assert "must leave every law as it is: 12 hold, 0 fail, 3 not applicable" in capsys.readouterr().out
     assert main(["check", *sampler, "--shape=[2]"]) == 2
     assert "--shape is that of a parameter or an input" in capsys.readouterr().err
     assert main(["check", *sampler, "--prior", "bnnpriors.priors.Normal"]) == 2

@@ -1,6 +1,6 @@
 """Does a sampler leave a known law as it is? If it has an error, does it vanish with the step size?
 
-A comparison has a false-alarm rate of `LEVEL`: a report makes fewer than 100 of them, 1e-6 in all.
+A comparison has a false-alarm rate of `LEVEL`: a report makes fewer than 200 of them, 1e-6 in all.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .densities import Banana, DoubleWell, Funnel, Gaussian, Harmonic, Law, Mean
 from .known import Known
 from .report import NotApplicable
 
-LEVEL = 1e-8
-LIMIT = 5.73
+LEVEL = 5e-9
+LIMIT = 5.85
 """Standard errors that a normal variable exceeds with probability `LEVEL`."""
 SHARE = 0.62
 """Of an error that may be left at half the step size: an error of first order leaves 0.5 of itself."""
