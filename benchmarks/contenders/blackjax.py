@@ -15,6 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.contenders.mlp_jax import log_likelihood, log_prior
 from benchmarks.problem import Parameters, Problem
 
+INTEGRATION_STEPS = 10
+"""Of SGHMC, on one minibatch."""
+
 
 def build(problem: Problem, chains: int) -> BlackJAX:
     """A `benchmarks.harness.Contender`; `chains` must be a multiple of XLA's devices (one by default)."""
@@ -58,7 +61,8 @@ class BlackJAX:
     def minibatches(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Initial state and a block of SGLD or SGHMC steps, each on its own random minibatch, keeping the last position.
 
-        BlackJAX's SGHMC draws a new momentum for every call; with one integration step a call it reads as many minibatches.
+        BlackJAX's SGHMC takes `INTEGRATION_STEPS` steps with one minibatch and returns the position alone, so the last gradient
+        of a call changes nothing; of a call of one step XLA would leave out the only one.
         """
         problem = self.problem
         assert problem.batch_size is not None
@@ -68,11 +72,11 @@ class BlackJAX:
             partial(log_prior, problem), likelihood, problem.num_data
         )
         if problem.sampler == "sgld":
-            sampler, size = blackjax.sgld(gradient), problem.step_size**2 / 2
+            sampler, size, calls = blackjax.sgld(gradient), problem.step_size**2 / 2, problem.steps_per_block
         else:
-            friction = 1 - problem.momentum_decay
-            sampler = blackjax.sghmc(gradient, num_integration_steps=1, alpha=friction)
-            size = problem.step_size**2
+            size, calls = problem.step_size, problem.steps_per_block // INTEGRATION_STEPS
+            friction = (1 - problem.momentum_decay) / size
+            sampler = blackjax.sghmc(gradient, num_integration_steps=INTEGRATION_STEPS, alpha=friction)
 
         def block(state: Any, key: jax.Array, data: Any) -> tuple[Any, Any]:
             def step(state: Any, key: jax.Array) -> tuple[Any, None]:
@@ -81,7 +85,7 @@ class BlackJAX:
                 batch = tuple(array[rows] for array in data)
                 return sampler.step(key_noise, state, batch, size), None
 
-            state, _ = jax.lax.scan(step, state, jax.random.split(key, problem.steps_per_block))
+            state, _ = jax.lax.scan(step, state, jax.random.split(key, calls))
             return state, state
 
         return sampler.init, block
