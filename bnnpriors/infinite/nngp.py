@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from .backends import Backend, check_backend, choose
 from .blocks import kernel_matrix, own_maps
+from .hyperparameters import LayerKernel
 from .plan import lay_out
 from .program import Program
-from .recursion import LayerValues, Recursion
+from .recursion import Recursion
 from .stored import StoredGram
 from .sweep import check_lengthscales, sweep
 from .tiles import store_gram
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
-    from gpytorch.constraints import Positive
-    from gpytorch.kernels import Kernel
 
 MEMORY = 2**24
 """Bytes for one block of pairs, unless told otherwise: blocks that stay near the caches are faster than large ones."""
 
 
-class InfiniteWidthKernel(Kernel):
+class InfiniteWidthKernel(LayerKernel):
     """The covariance of the outputs of a network whose hidden layers are infinitely wide; made by `bp.infinite.kernel`.
 
-    Its hyperparameters are positive and learnt on a logarithmic scale: `weight_variance` [layers], σ_w² (the variance of a weight
-    times the fan-in); `bias_variance` [layers with a bias], σ_b²; `lengthscale_of_taps` [layers with a correlated prior that has
-    one], in taps. `layer_names`, `bias_names` and `tap_names` say which is which.
+    Its hyperparameters are those of `LayerKernel`: `weight_variance`, `bias_variance` and `lengthscale_of_taps`.
 
     Args:
         program: the layer program.
@@ -46,21 +39,12 @@ class InfiniteWidthKernel(Kernel):
         ValueError: an unknown backend, or a shape that the network does not take.
     """
 
-    has_lengthscale = False
-
     def __init__(
         self, program: Program, input_shape: tuple[int, ...] | None = None, backend: Backend = "auto"
     ) -> None:
-        super().__init__()
+        super().__init__(program)
         self.backend = backend
-        self.program = program
         self.input_shape = input_shape
-        layers = program.layers
-        self._biased = [i for i, layer in enumerate(layers) if layer.bias_variance > 0]
-        self._scaled = [i for i, layer in enumerate(layers) if layer.taps and layer.taps.has_lengthscale]
-        self._register("weight_variance", [layer.weight_variance for layer in layers])
-        self._register("bias_variance", [layers[i].bias_variance for i in self._biased])
-        self._register("lengthscale_of_taps", [layers[i].taps.lengthscale for i in self._scaled])  # type: ignore[union-attr]
         if input_shape is not None:
             lay_out(program, tuple(input_shape))
 
@@ -72,58 +56,6 @@ class InfiniteWidthKernel(Kernel):
     @backend.setter
     def backend(self, backend: Backend) -> None:
         self._backend = check_backend(backend)
-
-    @property
-    def layer_names(self) -> list[str]:
-        """The layers, in the order of `weight_variance`."""
-        return [layer.name for layer in self.program.layers]
-
-    @property
-    def bias_names(self) -> list[str]:
-        """The layers with a bias, in the order of `bias_variance`."""
-        return [self.layer_names[i] for i in self._biased]
-
-    @property
-    def tap_names(self) -> list[str]:
-        """The layers with correlated taps, in the order of `lengthscale_of_taps`."""
-        return [self.layer_names[i] for i in self._scaled]
-
-    @property
-    def weight_variance(self) -> Float[Tensor, " layers"]:
-        """σ_w² of each layer."""
-        return self._value("weight_variance")
-
-    @property
-    def bias_variance(self) -> Float[Tensor, " biased"]:
-        """σ_b² of each layer with a bias."""
-        return self._value("bias_variance")
-
-    @property
-    def lengthscale_of_taps(self) -> Float[Tensor, " correlated"]:
-        """ℓ of each layer with correlated taps."""
-        return self._value("lengthscale_of_taps")
-
-    def set(self, **values: Tensor | float) -> InfiniteWidthKernel:
-        """Set hyperparameters by name, such as `set(lengthscale_of_taps=2.0)`; one number is for all layers.
-
-        Raises:
-            ValueError: an unknown name, a shape that does not fit, or a value that is not positive.
-        """
-        known = ("weight_variance", "bias_variance", "lengthscale_of_taps")
-        for name, value in values.items():
-            if name not in known:
-                raise ValueError(f"set: {name!r} given, expected one of {', '.join(known)}")
-            parameter = getattr(self, f"raw_{name}")
-            given = torch.as_tensor(value).to(parameter)
-            if given.ndim and given.shape != parameter.shape:
-                raise ValueError(
-                    f"set: {name} of shape {tuple(given.shape)} given, expected {tuple(parameter.shape)}"
-                )
-            if not bool(((given > 0) & given.isfinite()).all()):
-                raise ValueError(f"set: {name} {value} given, expected positive numbers")
-            with torch.no_grad():
-                parameter.copy_(given.log().expand_as(parameter))
-        return self
 
     @overload
     def gram(
@@ -213,8 +145,7 @@ class InfiniteWidthKernel(Kernel):
                 f"lengthscale_sweep: layer {layer!r} given, expected one of {self.tap_names} with correlated taps"
             )
         check_lengthscales(lengthscales)
-        x1, x2 = self._moved(x1, x2, dtype, device)
-        x1, x2 = self._pair(x1, x2)
+        x1, x2 = self._pair(*self._moved(x1, x2, dtype, device))
         number = self._scaled[-1 if layer is None else self.tap_names.index(layer)]
         return sweep(self.backend, self._recursion(x1), number, x1, x2, lengthscales, memory)
 
@@ -229,8 +160,7 @@ class InfiniteWidthKernel(Kernel):
         memory: int = MEMORY,
     ) -> Float[Tensor, "n m"]:
         """Θ(x1, x2), the neural tangent kernel in the NTK parametrisation; arguments and errors as for `gram`."""
-        x1, x2 = self._moved(x1, x2, dtype, device)
-        x1, x2 = self._inputs(x1), None if x2 is None else self._inputs(x2)
+        x1, x2 = self._pair(*self._moved(x1, x2, dtype, device))
         tangent = kernel_matrix(self._recursion(x1, ntk=True), x1, x2, memory)[1]
         assert tangent is not None
         return tangent
@@ -279,29 +209,8 @@ class InfiniteWidthKernel(Kernel):
             return torch.cat([self.matrix(a[None], b[None])[0] for a, b in zip(x1, x2, strict=True)])
         return self.matrix(x1, None if is_same else x2)
 
-    def _register(self, name: str, values: list[float]) -> None:
-        raw = f"raw_{name}"
-        self.register_parameter(raw, nn.Parameter(torch.tensor(values, dtype=torch.float64).log()))
-        self.register_constraint(raw, Positive(transform=torch.exp, inv_transform=torch.log))
-
-    def _value(self, name: str) -> Tensor:
-        return getattr(self, f"raw_{name}_constraint").transform(getattr(self, f"raw_{name}"))
-
     def _recursion(self, x: Tensor, *, ntk: bool = False) -> Recursion:
-        weights, biases, lengths = (
-            value.to(x.device)
-            for value in (self.weight_variance, self.bias_variance, self.lengthscale_of_taps)
-        )
-        zero = weights.new_zeros(())
-        layers = [
-            LayerValues(
-                weights[i],
-                biases[self._biased.index(i)] if i in self._biased else zero,
-                lengths[self._scaled.index(i)] if i in self._scaled else None,
-            )
-            for i in range(len(self.program.layers))
-        ]
-        return Recursion(lay_out(self.program, tuple(x.shape[1:])), layers, ntk=ntk)
+        return Recursion(lay_out(self.program, tuple(x.shape[1:])), self.layer_values(x.device), ntk=ntk)
 
     def _moved(
         self, x1: Tensor, x2: Tensor | None, dtype: torch.dtype | None, device: torch.device | str | None
