@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 
 from ..datasets import Dataset, out_of_distribution
+from ..models.normalisation import freeze_statistics, has_initial_statistics
 from ..module import attach
 from ..posterior import Posterior
 
@@ -26,7 +27,9 @@ def check_model_path(config: Namespace) -> None:
 
 
 def build_network(class_path: str, init_args: Mapping[str, Any], data: Dataset, seed: int) -> nn.Module:
-    """The network, its in_features and out_features from the data where it takes them and they are not given.
+    """The network, its in_features, out_features and shape from the data where it takes them and they are not given.
+
+    Batch normalisation that has seen no data gets the statistics of the first thousand training inputs.
 
     Raises:
         ValueError: a path that leads nowhere, or arguments that do not fit.
@@ -40,13 +43,15 @@ def build_network(class_path: str, init_args: Mapping[str, Any], data: Dataset, 
     ):  # torch's layers draw their initial weights from the global generator
         torch.manual_seed(seed)
         net = parser.instantiate(spec).model
-    return net.to(device=data.x_train.device, dtype=data.x_train.dtype)
+    net = net.to(device=data.x_train.device, dtype=data.x_train.dtype)
+    return freeze_statistics(net, data.x_train[:1000]) if has_initial_statistics(net) else net
 
 
 def fill_features(class_path: str, init_args: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
-    """`init_args`, with in_features and out_features where the callable takes them and they are not given."""
+    """`init_args`, with in_features, out_features and shape where the callable takes them and they are not given."""
     accepted = inspect.signature(_find(class_path)).parameters
-    known = {"in_features": data.x_train[0].numel(), "out_features": data.num_outputs}
+    example = data.x_train[0]
+    known = {"in_features": example.numel(), "out_features": data.num_outputs, "shape": list(example.shape)}
     return {name: value for name, value in known.items() if name in accepted} | dict(init_args)
 
 

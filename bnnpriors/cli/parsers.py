@@ -211,7 +211,7 @@ def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("--model.class_path", type=str, help="a torch module, or a function that returns one")
     parser.add_argument(
         "--model.init_args", type=dict[str, Any], default={},
-        help="its arguments; in_features and out_features come from the data where it takes them and none are given",
+        help="its arguments; in_features, out_features and shape come from the data where it takes them and none are given",
     )  # fmt: skip
     parser.add_argument("--likelihood", type=nn.Module, help="class path of a likelihood")
     parser.add_argument("--sampler", type=Sampler, help="class path of a sampler")

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .. import priors
+from ..models.convolutional import conv_relu, myrtle_body
 from ..module import BayesianModule, attach
 
 Readout = Literal["independent", "mean"] | float
@@ -103,7 +104,7 @@ def cnn_gp_14(
         ValueError: a size or a lengthscale that is not positive, or another word.
     """
     _check(num_outputs, channels, *shape)
-    body = _convolutions(14, shape[0], channels)
+    body = conv_relu(14, shape[0], channels)
     return _read_out(body, channels, shape[1:], num_outputs, readout)
 
 
@@ -124,15 +125,7 @@ def myrtle10(
         ValueError: sizes that are not multiples of four; and as for `cnn_gp_14`.
     """
     _check(num_outputs, channels, *shape)
-    if shape[1] % 4 or shape[2] % 4:
-        raise ValueError(f"shape {shape} given, expected a height and a width that are multiples of four")
-    body = [
-        *_convolutions(3, shape[0], channels),
-        nn.AvgPool2d(2),
-        *_convolutions(3, channels, channels),
-        nn.AvgPool2d(2),
-        *_convolutions(3, channels, channels),
-    ]
+    body = myrtle_body(10, channels, shape)
     return _read_out(body, channels, (shape[1] // 4, shape[2] // 4), num_outputs, readout)
 
 
@@ -173,14 +166,6 @@ def _dense(channels: int, positions: tuple[int, ...], num_outputs: int) -> tuple
 def _per_tap(net: nn.Module, weight: float, bias: float) -> BayesianModule:
     scale = priors.fan_in(weight**0.5, count="channels")
     return attach(net, {"*.weight": priors.Normal(0.0, scale), "*.bias": priors.Normal(0.0, bias**0.5)})
-
-
-def _convolutions(count: int, before: int, channels: int) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for _ in range(count):
-        layers += [nn.Conv2d(before, channels, 3, padding=1, bias=False), nn.ReLU()]
-        before = channels
-    return layers
 
 
 def _read_out(
