@@ -3,7 +3,7 @@
 from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers, variational
 from .cost import estimate
 from .draws import Draws
-from .evaluation import compare, evaluate, step_size_bias
+from .evaluation import compare, evaluate, evaluate_shift, step_size_bias
 from .evaluation.prior_predictive import prior_predictive
 from .group import SamplingError
 from .module import BayesianModule, attach
@@ -29,6 +29,7 @@ __all__ = [
     "datasets",
     "estimate",
     "evaluate",
+    "evaluate_shift",
     "infinite",
     "likelihoods",
     "models",
