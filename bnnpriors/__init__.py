@@ -1,6 +1,17 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers, variational
+from . import (
+    checks,
+    datasets,
+    infinite,
+    likelihoods,
+    models,
+    optim,
+    priors,
+    samplers,
+    transforms,
+    variational,
+)
 from .cost import estimate
 from .draws import Draws
 from .evaluation import compare, evaluate, step_size_bias
@@ -39,5 +50,6 @@ __all__ = [
     "sample",
     "samplers",
     "step_size_bias",
+    "transforms",
     "variational",
 ]
