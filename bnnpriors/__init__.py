@@ -1,6 +1,17 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers, variational
+from . import (
+    checks,
+    datasets,
+    infinite,
+    likelihoods,
+    models,
+    optim,
+    priors,
+    samplers,
+    transforms,
+    variational,
+)
 from .cost import estimate
 from .draws import Draws
 from .evaluation import compare, evaluate, evaluate_shift, step_size_bias
@@ -40,5 +51,6 @@ __all__ = [
     "sample",
     "samplers",
     "step_size_bias",
+    "transforms",
     "variational",
 ]

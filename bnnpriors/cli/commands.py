@@ -171,9 +171,9 @@ def _announce(settings: Namespace, posteriors: dict[str, Posterior], path: Path)
     chains = settings.num_chains * len(first.temperatures)
     target = first.target(chains)
     theta = first.current().repeat(chains, 1)
-    target.value_and_gradient(theta)
+    target.trial(theta)
     start = time.perf_counter()
-    target.value_and_gradient(theta)
+    target.trial(theta)
     minutes = (time.perf_counter() - start) * cost.gradient_evaluations * len(posteriors) / 60
     say(
         f"{len(posteriors)} × {len(first.temperatures)} posteriors (priors × temperatures), {settings.num_chains} chains each, "
