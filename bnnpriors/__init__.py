@@ -1,9 +1,20 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers, variational
+from . import (
+    checks,
+    datasets,
+    infinite,
+    likelihoods,
+    models,
+    optim,
+    priors,
+    samplers,
+    transforms,
+    variational,
+)
 from .cost import estimate
 from .draws import Draws
-from .evaluation import compare, evaluate, step_size_bias
+from .evaluation import compare, evaluate, evaluate_shift, step_size_bias
 from .evaluation.prior_predictive import prior_predictive
 from .group import SamplingError
 from .module import BayesianModule, attach
@@ -29,6 +40,7 @@ __all__ = [
     "datasets",
     "estimate",
     "evaluate",
+    "evaluate_shift",
     "infinite",
     "likelihoods",
     "models",
@@ -39,5 +51,6 @@ __all__ = [
     "sample",
     "samplers",
     "step_size_bias",
+    "transforms",
     "variational",
 ]

@@ -133,7 +133,7 @@ class Draws:
         return Draws(self._store, self._joint, self._chains[hits])
 
     def predict(self, x: Any) -> SamplePredictive:
-        """The posterior predictive at inputs x [batch, ...].
+        """The posterior predictive at inputs x [batch, ...]; with an augmented likelihood averaged over its test transformations.
 
         Raises:
             ValueError: chains of several temperatures, which are several posteriors; choose one with `at_temperature`.
@@ -144,7 +144,9 @@ class Draws:
         joint = self._need_joint()
         theta = self.theta.flatten(0, 1).to(joint.device)
         own = joint.likelihood_swaps(self.layout.unpack(theta))
-        return SamplePredictive(joint.outputs(theta, x), joint.likelihood, own, num_chains=self.num_chains)
+        return SamplePredictive(
+            joint.outputs(theta, x), joint.test_likelihood, own, num_chains=self.num_chains
+        )
 
     def summary(self, x: Any = None) -> Diagnostics:
         """R̂, effective sample sizes, temperatures, funnels and warnings; in prediction space too where inputs are given."""

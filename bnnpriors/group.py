@@ -124,7 +124,9 @@ class Group:
         """Chains whose potential is not finite."""
         potential = getattr(self.state, "potential", None)
         if potential is None or potential.isnan().all():
-            potential = self.target.uncompiled().potential(self.state.theta)
+            target = self.target.uncompiled()
+            theta = self.state.theta
+            potential = target.trial(theta)[0] if target.is_random else target.potential(theta)
         return self._numbers(~potential.isfinite())
 
     def lost(self) -> list[int]:

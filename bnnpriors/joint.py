@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 from torch.func import functional_call, vmap
 
 from .batched import Forward, forward_for
 from .layout import Layout
-from .likelihoods import Likelihood
+from .likelihoods import Augmented, Likelihood
 from .module import BayesianModule
 from .priors import LocationScale, Prior
 from .priors.base import substitute
@@ -36,6 +36,7 @@ class Joint:
         if not model.sites:
             raise ValueError("every parameter of the model is frozen or Fixed(): there is nothing to sample")
         self.model, self.likelihood = model, likelihood
+        self.augmented = likelihood if isinstance(likelihood, Augmented) else None
         own = likelihood.layout.shapes if _is_ours(likelihood) else ()
         self._own_names = {LIKELIHOOD + name: name for name, _ in own}
         if taken := sorted(set(model.layout.names) & set(self._own_names)):
@@ -122,6 +123,12 @@ class Joint:
         """The likelihood's own latents under the parameter names that `functional_call(likelihood, ...)` expects."""
         return self.likelihood.swaps(self._own(latents)) if self._own_names else {}
 
+    def likelihood_log_prior(self, theta: Float[Tensor, " dim"]) -> Float64[Tensor, ""]:
+        """The log prior density of the likelihood's own latents; they are the last of θ. Zero where there are none."""
+        if not self._own_names:
+            return torch.zeros((), dtype=torch.float64, device=theta.device)
+        return self.likelihood.values(self._own(self.layout.unpack(theta)))[1]
+
     def _own(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {short: latents[name] for name, short in self._own_names.items()}
 
@@ -132,9 +139,30 @@ class Joint:
             self._forwards[shape] = forward_for(self.model.net, x)
         return self._forwards[shape]
 
+    @property
+    def test_likelihood(self) -> Any:
+        """What judges `outputs`: the likelihood, or of an augmented one that of its average in predictions."""
+        return self.likelihood if self.augmented is None else self.augmented.at_test()
+
+    def copies(
+        self, x: Tensor, noise: Tensor | None, per_chain: bool
+    ) -> tuple[Shaped[Tensor, "*chains rows *one"], bool]:
+        """Every transformation of every example, example after example, and whether each chain has its own."""
+        assert self.augmented is not None
+        if noise is None:
+            found = self.augmented.copies(x.flatten(0, 1) if per_chain else x, None)
+            return (found.view(len(x), -1, *x.shape[2:]) if per_chain else found.flatten(0, 1)), per_chain
+        chains, batch = noise.shape[:2]
+        images = x if per_chain else x.expand(chains, *x.shape)
+        found = self.augmented.copies(images.flatten(0, 1), noise.flatten(0, 1))
+        return found.view(chains, batch * noise.shape[2], *images.shape[2:]), True
+
     @torch.no_grad()
     def outputs(self, theta: Float[Tensor, "draws dim"], x: Any) -> Float[Tensor, "draws batch *out"]:
         """The network's outputs for each draw, a bounded number of draws and examples at a time.
+
+        With an augmented likelihood they are [draws, batch, copies, *out], of transformations that all draws share, or in less
+        room what `test_likelihood` takes for the same.
 
         Raises:
             ValueError: inputs that the network does not take, or that are NaN or infinite.
@@ -145,12 +173,30 @@ class Joint:
         except RuntimeError as error:
             shape = f"(batch, {', '.join(map(str, x.shape[1:]))})"
             raise ValueError(f"predict: the model cannot take inputs of shape {shape}: {error}") from error
+        if self.augmented is not None:
+            return self._averaged_outputs(theta, x)
         forward = self.forward_for(x)
         rows = []
         for part in theta.split(16):
             weights, _ = vmap(self.weights)(part)
             rows.append(torch.cat([forward(weights, block, False) for block in x.split(2048)], dim=1))
         return torch.cat(rows)
+
+    def _averaged_outputs(self, theta: Float[Tensor, "draws dim"], x: Tensor) -> Tensor:
+        assert self.augmented is not None
+        self.augmented.check_inputs(x[:1])
+        forward, judge = self.forward_for(x), self.augmented.at_test()
+        generator = self.augmented.test_generator(x.device)
+        columns = []
+        for block in x.split(max(1, 2048 // self.augmented.num_test_samples)):
+            copies = self.augmented.copies(block, self.augmented.noise(block, generator, test=True))
+            rows = []
+            for part in theta.split(16):
+                weights, _ = vmap(self.weights)(part)
+                found = forward(weights, copies.flatten(0, 1), False)
+                rows.append(judge.reduced(found.unflatten(1, copies.shape[:2])))
+            columns.append(torch.cat(rows))
+        return torch.cat(columns, dim=1)
 
     def prepare_inputs(self, x: Any, *, copy: bool = False) -> Tensor:
         """Inputs as a tensor on the model's device, floating ones in its dtype. Raises ValueError for NaN or infinity.

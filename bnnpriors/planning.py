@@ -128,5 +128,7 @@ def _block_size(posterior: Posterior, chunk_size: int) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    example_bytes = 3 * chunk_size * x.element_size() * max(numbers, 1) + x[0].numel() * x.element_size()
-    return max(1, min(len(x), max(32, BLOCK_BYTES // example_bytes)))
+    copies = 1 if posterior.augmented is None else posterior.augmented.num_samples
+    image_bytes = 3 * chunk_size * x.element_size() * max(numbers, 1) + x[0].numel() * x.element_size()
+    images = max(32, BLOCK_BYTES // image_bytes)
+    return max(1, min(len(x), images // copies))

@@ -6,7 +6,6 @@ and prior are tempered). `tempering="likelihood"` targets p(y | x, θ)^{1/T} p(�
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +21,10 @@ from .joint import Joint, as_tensor
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
-from .programs import GRADIENT, VALUE, Batch, Cache, Plan, Programs
-from .streams import Minibatch, Streams
+from .programs import Batch, Cache, Plan, Programs
+from .target import Target
+
+__all__ = ["Posterior", "Target", "Temperatures"]
 
 Temperatures = float | Sequence[float] | np.generic | np.ndarray | Tensor
 
@@ -111,7 +112,8 @@ class Posterior(Joint):
         if theta.requires_grad:
             weight = self.prior_weight(self.target(len(theta)).temperature)
             x, y = self.data.x, self.data.y
-            value = self.potential(theta, weight, x, y, scale=1.0, per_chain=False, with_prior=True)
+            self.refuse_random("log_density")
+            value = self.potential(theta, weight, x, y, None, scale=1.0, per_chain=False, with_prior=True)
             return -value / self.target(len(theta)).temperature.double()
         target = self.target(len(theta))
         return -target.potential(theta) / target.temperature.double()
@@ -126,21 +128,46 @@ class Posterior(Joint):
         prior_weight: Float[Tensor, " chains"],
         x: Tensor | None,
         y: Tensor | None,
+        noise: Tensor | None,
         *,
         scale: float,
         per_chain: bool,
         with_prior: bool,
     ) -> Float64[Tensor, " chains"]:
-        """U = −scale · Σ_batch log p(y|x,θ) − prior_weight · log p(θ); `scale` is N/B on a minibatch."""
+        """U = −scale · Σ_batch log p(y|x,θ) − prior_weight · log p(θ); `scale` is N/B on a minibatch.
+
+        Copies of an example under an augmented likelihood are averaged within it, so N stays the number of data.
+        """
         latents = self.layout.unpack(theta)
         weights, log_prior = vmap(self.weights)(theta)
         total = -prior_weight * log_prior if with_prior else torch.zeros_like(log_prior)
         if x is None:
             return total
-        outputs = self.forward_for(x[0] if per_chain else x)(weights, x, per_chain)
+        forward = self.forward_for(x[0] if per_chain else x)
+        if self.augmented is None:
+            outputs = forward(weights, x, per_chain)
+        else:
+            outputs = forward(weights, *self.copies(x, noise, per_chain))
+            outputs = outputs.unflatten(1, (x.shape[1] if per_chain else x.shape[0], -1))
         own = self.likelihood_swaps(latents)
         each = vmap(self.log_likelihood, in_dims=(0, 0, 0 if per_chain else None))(own, outputs, y)
         return total - scale * each.flatten(1).sum(1, dtype=torch.float64)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the likelihood's transformations are drawn anew at each step, so that its density has noise."""
+        return self.augmented is not None and self.augmented.is_random
+
+    def refuse_random(self, who: str) -> None:
+        """Raise ValueError, with what to do, where the density has noise."""
+        if self.is_random:
+            raise ValueError(
+                f"{who} needs the exact potential, and Augmented(..., orbit='full') draws new transformations each time: its "
+                "potential is random, and a Metropolis test on it would not be exact. Average over a finite orbit, such as "
+                "Augmented(base, bp.transforms.FlipGroup(), orbit='finite'), or freeze the draws: "
+                "Augmented(base, bp.transforms.Frozen(transform, num_samples=8), orbit='finite'); or use a sampler without a "
+                "test, such as SGHMC, or GGMC with steps_per_test=None"
+            )
 
     def _prepare(self, x: Any, y: Any) -> Batch:
         if (x is None) != (y is None) or (x is None) != (self.likelihood is None):
@@ -180,6 +207,9 @@ class Posterior(Joint):
             )
         if isinstance(self.likelihood, Likelihood):
             self.likelihood.check((len(x), *outputs.shape[1:]), y)
+        if self.augmented is not None:
+            self.augmented.check_inputs(x[:2])
+            outputs = outputs[:, None]
         with torch.no_grad():
             each = tuple(self.likelihood.log_prob(outputs[:2], y[:2]).shape)
         if each != (len(x[:2]),):
@@ -188,56 +218,6 @@ class Posterior(Joint):
                 f"{tuple(y[:2].shape)}, expected ({len(x[:2])},): one number an example"
             )
         return Batch(x, y, False)
-
-
-class Target:
-    """The potential at fixed temperatures, as samplers use it: exact on the full data, or estimated on minibatches."""
-
-    def __init__(self, posterior: Posterior, temperature: Float[Tensor, " chains"], plan: Plan) -> None:
-        self.temperature = temperature
-        self.plan = plan
-        self.dim, self.num_data, self.layout = posterior.dim, posterior.num_data, posterior.layout
-        self.batch_size = posterior.batch_size
-        self._data = posterior.data
-        self._prior_weight = posterior.prior_weight(temperature)
-        self._posterior, self._programs = posterior, posterior.programs(plan)
-
-    def part(self, chains: slice | Tensor) -> Target:
-        """The same target for some of its chains, a slice or their indices."""
-        new = copy.copy(self)
-        new.temperature, new._prior_weight = self.temperature[chains], self._prior_weight[chains]
-        return new
-
-    def uncompiled(self) -> Target:
-        """The same target, for so few evaluations that compiling a program does not pay."""
-        new = copy.copy(self)
-        new._programs = self._posterior.programs(self.plan._replace(compiled=False))
-        return new
-
-    def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
-        """U on the full data."""
-        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, (VALUE,))[0]
-
-    def value_and_gradient(
-        self, theta: Float[Tensor, "chains dim"]
-    ) -> tuple[Float64[Tensor, " chains"], Float[Tensor, "chains dim"]]:
-        """U and ∇U on the full data."""
-        value, gradient = self._programs.evaluate(
-            theta, self._prior_weight, self._data, 1.0, (VALUE, GRADIENT)
-        )
-        return value, gradient
-
-    def gradient_estimate(
-        self, theta: Float[Tensor, "chains dim"], streams: Streams
-    ) -> Float[Tensor, "chains dim"]:
-        """ĝ: the gradient with a fresh minibatch for each chain, likelihood rescaled by N/B; exact without a batch size."""
-        if self.batch_size is None:
-            streams.draw_ahead()
-            return self.value_and_gradient(theta)[1]
-        batch = streams.minibatch(Minibatch(self.num_data, self.batch_size, self._data.rows))
-        streams.draw_ahead()
-        scale = self.num_data / self.batch_size
-        return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,))[0]
 
 
 def _is_number(given: Temperatures) -> bool:

@@ -46,11 +46,16 @@ class Plan(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Examples [batch, ...] shared by all chains, or [chains, batch, ...] if `per_chain`."""
+    """Examples [batch, ...] shared by all chains, or [chains, batch, ...] if `per_chain`.
+
+    Attributes:
+        noise: the random numbers of the examples' transformations, [chains, batch, copies, numbers]; None without any.
+    """
 
     x: Tensor | None
     y: Tensor | None
     per_chain: bool
+    noise: Tensor | None = None
 
     def rows(self, index: Int[Tensor, "chains batch"]) -> Batch:
         """Examples `index` of each chain, of those that all chains share; `index_select` is faster than `x[index]`."""
@@ -58,6 +63,15 @@ class Batch(NamedTuple):
         assert self.y is not None
         x, y = (t.index_select(0, index.flatten()).view(*index.shape, *t.shape[1:]) for t in (self.x, self.y))
         return Batch(x, y, True)
+
+    def part(self, chains: slice) -> Batch:
+        """What belongs to some of the chains."""
+        noise = None if self.noise is None else self.noise[chains]
+        if not self.per_chain:
+            return self._replace(noise=noise)
+        assert self.x is not None
+        assert self.y is not None
+        return Batch(self.x[chains], self.y[chains], True, noise)
 
 
 class Cache:
@@ -76,7 +90,8 @@ class Cache:
 
 
 class Programs:
-    """Evaluates `potential(theta, prior_weight, x, y, scale=, per_chain=, with_prior=) -> [chains]` by chunks and blocks."""
+    """Evaluates `potential(theta, prior_weight, x, y, noise, scale=, per_chain=, with_prior=) -> [chains]` by chunks and
+    blocks."""
 
     def __init__(self, potential: Potential, plan: Plan, cache: Cache) -> None:
         self.plan = plan
@@ -98,7 +113,7 @@ class Programs:
         pieces = []
         for start in range(0, chains, size):
             part = slice(start, start + size)
-            own = Batch(batch.x[part], batch.y[part], True) if batch.per_chain else batch  # type: ignore[index]
+            own = batch.part(part)
             pieces.append(self._blocks(theta[part], prior_weight[part], own, scale, wanted))
         return tuple(torch.cat(column) for column in zip(*pieces, strict=True))
 
@@ -115,7 +130,10 @@ class Programs:
         for start in range(0, length, self.plan.block_size):
             size = min(self.plan.block_size, length - start)
             block = Batch(
-                batch.x.narrow(axis, start, size), batch.y.narrow(axis, start, size), batch.per_chain
+                batch.x.narrow(axis, start, size),
+                batch.y.narrow(axis, start, size),
+                batch.per_chain,
+                None if batch.noise is None else batch.noise.narrow(1, start, size),
             )
             found = self._call(theta, prior_weight, block, scale, wanted, start == 0)
             pieces = [a + b for a, b in zip(pieces, found, strict=True)] if pieces else list(found)
@@ -130,10 +148,10 @@ class Programs:
         wanted: tuple[str, ...],
         with_prior: bool,
     ) -> tuple[Tensor, ...]:
-        shape = None if batch.x is None else tuple(batch.x.shape)
+        shapes = tuple(None if t is None else tuple(t.shape) for t in (batch.x, batch.noise))
         built = (self.plan.compiled, self.plan.compiled and self.plan.single_threaded)
-        key = (built, theta.shape[0], shape, batch.per_chain, scale, wanted, with_prior)
-        args = (theta, prior_weight, batch.x, batch.y)
+        key = (built, theta.shape[0], shapes, batch.per_chain, scale, wanted, with_prior)
+        args = (theta, prior_weight, batch.x, batch.y, batch.noise)
         program = self._cache.programs.get(key)
         if program is None:
             with self._cache.lock:
@@ -149,12 +167,14 @@ class Programs:
     ) -> Callable[..., Any]:
         options = {"scale": scale, "per_chain": per_chain, "with_prior": with_prior}
 
-        def function(theta: Tensor, weight: Tensor, x: Tensor | None, y: Tensor | None) -> tuple[Tensor, ...]:
+        def function(
+            theta: Tensor, weight: Tensor, x: Tensor | None, y: Tensor | None, noise: Tensor | None
+        ) -> tuple[Tensor, ...]:
             if wanted == (VALUE,):
-                return (self._potential(theta, weight, x, y, **options),)
+                return (self._potential(theta, weight, x, y, noise, **options),)
 
             def total(t: Tensor) -> tuple[Tensor, Tensor]:
-                each = self._potential(t, weight, x, y, **options)
+                each = self._potential(t, weight, x, y, noise, **options)
                 return each.sum(), each
 
             gradient, value = torch.func.grad(total, has_aux=True)(theta)

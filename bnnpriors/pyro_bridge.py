@@ -15,7 +15,7 @@ from torch.distributions import constraints
 
 from .batched import call_with_weights
 from .joint import LIKELIHOOD
-from .likelihoods import Likelihood
+from .likelihoods import Augmented, Likelihood
 from .module import BayesianModule
 from .posterior import Target
 from .priors import Prior
@@ -96,7 +96,12 @@ def pyro_model(model: BayesianModule, likelihood: Any = None) -> Callable[..., A
             for site in getattr(likelihood, "sites", ()):
                 _sample_site(site, outputs.detach().new_empty(()), own, LIKELIHOOD)
             conditioned = likelihood.at(own) if own else likelihood
-            pyro.factor("likelihood", conditioned.log_prob(outputs, y).sum())
+            if isinstance(conditioned, Augmented):
+                weights = {name: values[name] for name in names}
+                judged = conditioned.outputs(lambda inputs: call_with_weights(net, weights, (inputs,)), x)
+            else:
+                judged = outputs
+            pyro.factor("likelihood", conditioned.log_prob(judged, y).sum())
         return outputs
 
     return run

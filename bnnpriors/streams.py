@@ -113,6 +113,11 @@ class Streams:
         self._take_back()
         return self._integers(high, count)
 
+    def each(self, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """`draw(chain, generator)` of every chain, stacked: for numbers of any other law."""
+        self._take_back()
+        return torch.stack([draw(chain, g) for chain, g in enumerate(self.generators)])
+
     def state(self) -> Tensor:
         """All generator states, [chains, bytes]."""
         return self._states() if self._ahead is None else self._ahead.before

@@ -37,11 +37,12 @@ class Timings:
 
     def __init__(self, posterior: Posterior, theta: Tensor, gradients: tuple[float, float]) -> None:
         exact, estimates = gradients
-        if posterior.batch_size is None:
+        if posterior.batch_size is None and not posterior.is_random:
             exact, estimates = exact + estimates, 0.0
         self._counts = {kind: n for kind, n in ((EXACT, exact), (ESTIMATE, estimates)) if n > 0}
         self._measure: Callable[[Plan, str, int], Figures] = lambda *given: measure(posterior, theta, *given)
         shapes = [None if t is None else tuple(t.shape) for t in posterior.data[:2]]
+        copies = None if posterior.augmented is None else repr(posterior.augmented)
         machine = [platform.machine(), _cpu_name(), torch.__version__, torch.get_num_threads()]
         problem = [
             str(posterior.model.net),
@@ -50,6 +51,7 @@ class Timings:
             posterior.batch_size,
             tuple(theta.shape),
             str(theta.dtype),
+            *([] if copies is None else [copies]),
         ]
         priors = {name: str(prior) for name, prior in posterior.model.named_priors().items()}
         key = hashlib.sha256(repr([problem, priors, machine]).encode()).hexdigest()[:24]

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,29 @@ def test_evaluate_and_report_work_on_what_a_run_left(finished: Path, tmp_path: P
     assert main(["report", str(run), "--output", str(tmp_path / "again.html")]) == 0
     page = (tmp_path / "again.html").read_text(encoding="utf-8")
     assert page == (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_shift_is_judged_kept_and_reported(finished: Path, tmp_path: Path) -> None:
+    """On a copy: the figures at level 0 are those of the test set, and the page has a section and a picture."""
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    assert main(["evaluate", str(run), "--shift", "[rotation, noise]"]) == 0
+    with (run / "shift.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 11  # priors × temperatures × (1 + 2 corruptions × 5 levels)
+    for clean in (row for row in rows if row["level"] == "0"):
+        (own,) = (
+            row
+            for row in table(run)
+            if (row["prior"], row["temperature"]) == (clean["prior"], clean["temperature"])
+        )
+        assert float(clean["nll"]) == pytest.approx(float(own["nll"]), rel=1e-6)
+    assert (run / "shift.png").stat().st_size > 0
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Under shift</h2>" in page
+    assert "rotation" in page
+    assert "Under shift" not in (finished / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_classes_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from .. import sampling
 from ..cost import estimate
-from ..datasets import Dataset
+from ..datasets import Dataset, corruptions
 from ..draws import Draws
+from ..evaluation import evaluate_shift
 from ..evaluation.report_verdict import grade
 from ..posterior import Posterior
 from .build import build_posteriors, check_model_path, fill_features, named_priors, ood_inputs
@@ -70,6 +71,8 @@ def evaluate(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]
         if run is not None and settings.data is None and settings.ood is None:
             run.add_rows(found)
         console.print(findings(found, data.kind))
+        if settings.shift:
+            found += _under_shift(run, own, place, data, settings.shift)
         rows += [{"run": str(place), **row} for row in found]
     if settings.output is not None:
         write_table(Path(settings.output), rows)
@@ -107,6 +110,18 @@ def findings(rows: Sequence[dict[str, Any]], kind: str) -> Table:
         table.add_row(
             row["prior"], f"{row['temperature']:g}", *figures, f"{row['rhat_predictions']:.2f}", grade(row)
         )
+    return table
+
+
+def shift_findings(rows: Sequence[dict[str, Any]]) -> Table:
+    """Accuracy, NLL and ECE at every level of every corruption."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("prior", "T", "corruption", "level", "accuracy", "nll", "ece"):
+        table.add_column(head, no_wrap=True)
+    for row in rows:
+        figures = [f"{row[name]:.3f}" for name in ("accuracy", "nll", "ece")]
+        level = str(row["level"])
+        table.add_row(row["prior"], f"{row['temperature']:g}", row["corruption"], level, *figures)
     return table
 
 
@@ -156,9 +171,9 @@ def _announce(settings: Namespace, posteriors: dict[str, Posterior], path: Path)
     chains = settings.num_chains * len(first.temperatures)
     target = first.target(chains)
     theta = first.current().repeat(chains, 1)
-    target.value_and_gradient(theta)
+    target.trial(theta)
     start = time.perf_counter()
-    target.value_and_gradient(theta)
+    target.trial(theta)
     minutes = (time.perf_counter() - start) * cost.gradient_evaluations * len(posteriors) / 60
     say(
         f"{len(posteriors)} × {len(first.temperatures)} posteriors (priors × temperatures), {settings.num_chains} chains each, "
@@ -176,6 +191,28 @@ def _worst(rows: Sequence[dict[str, Any]]) -> str:
 def _judge(prior: str, draws: Draws, data: Dataset, ood: torch.Tensor | None) -> list[dict[str, Any]]:
     ladder = list(dict.fromkeys(draws.temperatures.tolist()))
     return [{"prior": prior, "temperature": t, **score(draws.at_temperature(t), data, ood)} for t in ladder]
+
+
+def _under_shift(
+    run: RunFolder | None, own: Namespace | None, place: Path, data: Dataset, kinds: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Figures of every posterior on corrupted test inputs; a run folder keeps them, with a picture."""
+    seed = 0 if own is None else own.seed
+    stores = (
+        {place.name: place} if run is None or own is None else {p: run.store(p) for p in named_priors(own)}
+    )
+    rows = []
+    for prior, store in stores.items():
+        draws = Draws.open(store)
+        for temperature in dict.fromkeys(draws.temperatures.tolist()):
+            chosen = draws.at_temperature(temperature)
+            found = evaluate_shift(chosen.predict, corruptions(data, kinds, seed=seed), data.y_test)
+            rows += [{"prior": prior, "temperature": temperature, **row} for row in found]
+    console.print(shift_findings(rows))
+    if run is not None:
+        run.keep_shift(rows)
+        say(f"Picture: {run.path / 'shift.png'}; in the report too: bnnpriors report {run.path}")
+    return rows
 
 
 def _judge_all(
@@ -206,6 +243,7 @@ def _write_report(run: RunFolder, output: str | None) -> Path:
         draws={prior: run.draws(prior) for prior in priors},
         data=settings.data,
         ood=ood_inputs(settings.data, settings.ood, settings.seed),
+        shift=run.results.get("shift", []),
         results=run.results,
         settings=(run.path / "config.yaml").read_text(encoding="utf-8"),
         folder=run.path.name,

@@ -90,6 +90,12 @@ def evaluate_parser(_: Sequence[str] = ()) -> ArgumentParser:
     )
     _add_ood(parser, None)
     parser.add_argument(
+        "--shift",
+        type=list[Literal["rotation", "blur", "noise"]],
+        default=[],
+        help="corruptions of the test images: accuracy, NLL and ECE at five levels, as a table, a picture and in the report",
+    )
+    parser.add_argument(
         "--output", type=str | None, default=None, help="a .csv or .json file for the figures"
     )
     return parser

@@ -111,6 +111,15 @@ class RunFolder:
         self.results["rows"] = [*kept, *rows]
         self.save()
 
+    def keep_shift(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep the figures under shift, in place of earlier ones: in `results.json`, `shift.csv` and `shift.png`."""
+        from ..evaluation.shift import shift_curves
+
+        self.results["shift"] = list(rows)
+        self.save()
+        write_table(self.path / "shift.csv", rows)
+        shift_curves(rows).savefig(self.path / "shift.png")
+
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows as CSV or, where the name ends in .json, as JSON. Lists and tables inside a row go to JSON alone.

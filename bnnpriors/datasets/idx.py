@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bnnpriors.datasets.dataset import Dataset
+from bnnpriors.datasets.images import image_dataset
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTES = 0x08
@@ -51,20 +52,14 @@ def idx(
             more images wanted than there are.
     """
     folder = Path(path)
-    x_train, y_train = _read_pair(folder, "train")
-    x_test, y_test = _read_pair(folder, "t10k")
-    num_classes = int(y_train.max()) + 1
-    train = choose(len(x_train), num_train, seed, f"training images of {folder.name}")
-    test = choose(len(x_test), num_test, seed, f"test images of {folder.name}")
-    return Dataset.from_raw(
+    return image_dataset(
         folder.name,
-        pixels(x_train[train], flatten=flatten),
-        y_train[train],
-        pixels(x_test[test], flatten=flatten),
-        y_test[test],
-        kind="classification",
-        num_classes=num_classes,
-        shared_scale=True,
+        read_pair(folder, "train"),
+        read_pair(folder, "t10k"),
+        num_train=num_train,
+        num_test=num_test,
+        seed=seed,
+        flatten=flatten,
         dtype=dtype,
     )
 
@@ -116,23 +111,8 @@ def read_images(folder: Path, part: str) -> NDArray[np.uint8]:
     return images
 
 
-def pixels(images: NDArray[np.uint8], *, flatten: bool) -> NDArray[np.float64]:
-    """Grey levels from 0 to 1, as [points, height · width] or [points, 1, height, width]."""
-    scaled = images / 255.0
-    return scaled.reshape(len(images), -1) if flatten else scaled[:, None]
-
-
-def choose(available: int, wanted: int | None, seed: int | None, what: str) -> NDArray[np.int64]:
-    """Indices of `wanted` of `available` points: the first ones, or with a seed a random choice without
-    repeats."""
-    if wanted is None:
-        return np.arange(available)
-    if not 1 <= wanted <= available:
-        raise ValueError(f"{wanted} {what} wanted: expected 1 to {available}")
-    return np.arange(wanted) if seed is None else np.random.default_rng(seed).permutation(available)[:wanted]
-
-
-def _read_pair(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_pair(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The images and labels of one part, "train" or "t10k", of a folder."""
     images, labels = read_images(folder, part), read_idx(_find(folder, f"{part}-labels-idx1-ubyte"))
     if labels.shape != images.shape[:1]:
         raise ValueError(

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnnpriors.datasets.dataset import Dataset
-from bnnpriors.datasets.idx import pixels, read_images
+from bnnpriors.datasets.idx import read_images
+from bnnpriors.datasets.images import pixels
+from bnnpriors.datasets.mnist import notmnist_test_folder
 
 
 def out_of_distribution(
@@ -23,6 +25,7 @@ def out_of_distribution(
     - "permuted": the test inputs with their features (pixels) in another order, one random order for all.
       Every input keeps its own values, so brightness gives nothing away: what is lost is the structure;
     - "inverted": the negatives 1 - x of test images whose pixels run from 0 to 1;
+    - "notmnist": letters for digits, downloaded where they are not there yet;
     - another `Dataset`: its test inputs;
     - a folder of IDX files, such as notMNIST for MNIST: its test images (no other file is needed).
 
@@ -35,6 +38,7 @@ def out_of_distribution(
         ValueError: inputs of another shape than the training inputs, "inverted" for data that are not pixels,
             "permuted" for a single feature.
         FileNotFoundError: a `source` that is neither a known name nor a folder of IDX files.
+        ConnectionError: "notmnist" could not be downloaded.
     """
     if isinstance(source, Dataset):
         return dataset.normalize(source.denormalize(source.x_test))
@@ -42,11 +46,11 @@ def out_of_distribution(
         return _permuted(dataset, seed)
     if source == "inverted":
         return _inverted(dataset)
-    folder = Path(source)
+    folder = notmnist_test_folder() if source == "notmnist" else Path(source)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"out-of-distribution source {str(source)!r}: "
-            "expected 'permuted', 'inverted', a Dataset or a folder of IDX files"
+            "expected 'permuted', 'inverted', 'notmnist', a Dataset or a folder of IDX files"
         )
     images = pixels(read_images(folder, "t10k"), flatten=dataset.x_train.ndim == 2)
     return dataset.normalize(torch.from_numpy(images))

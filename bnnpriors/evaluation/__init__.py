@@ -15,6 +15,7 @@ from .metrics import evaluate
 from .predictive import Predictive
 from .prior_predictive import PriorPredictive, inputs_between
 from .sampled import SamplePredictive
+from .shift import evaluate_shift, shift_curves
 from .temperatures import kinetic_temperature_interval
 
 __all__ = [
@@ -31,8 +32,10 @@ __all__ = [
     "compare",
     "convergence",
     "evaluate",
+    "evaluate_shift",
     "inputs_between",
     "kinetic_temperature_interval",
+    "shift_curves",
     "step_size_bias",
     "summary",
 ]

@@ -78,11 +78,12 @@ def _data_groups(
 ) -> dict[str, Group]:
     """Groups on the training data, a few draws at a time: the network's outputs of all draws may not fit the memory."""
     predicted, log_likelihood = [], []
+    likelihood = posterior.test_likelihood
     for theta in draws.theta.flatten(0, 1).to(posterior.device).split(DRAWS_AT_ONCE):
         outputs = posterior.outputs(theta, x)
         latents = posterior.likelihood_swaps(draws.layout.unpack(theta))
-        log_likelihood.append(per_draw(posterior.likelihood, "log_prob", latents, outputs, y).cpu())
-        if _can_sample(posterior.likelihood):
+        log_likelihood.append(per_draw(likelihood, "log_prob", latents, outputs, y).cpu())
+        if _can_sample(likelihood):
             predicted += [
                 _new_targets(posterior, outputs, latents, draw, generator) for draw in range(len(theta))
             ]
@@ -107,7 +108,7 @@ def _new_targets(
     generator: torch.Generator,
 ) -> Tensor:
     own = {name: value[draw : draw + 1] for name, value in latents.items()}
-    one = SamplePredictive(outputs[draw : draw + 1], posterior.likelihood, own)
+    one = SamplePredictive(outputs[draw : draw + 1], posterior.test_likelihood, own)
     return one.sample(1, generator=generator).cpu()
 
 

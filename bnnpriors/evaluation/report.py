@@ -21,6 +21,7 @@ from . import plots
 from .report_figures import as_pictures, examples, svg
 from .report_tables import LABELS, diagnostics_table, metrics_table, warnings_list
 from .report_verdict import RULES, Row, best_row, nearest_to_one, verdict
+from .shift import shift_curves, shift_table
 
 HIGHER_IS_BETTER = ("auroc_ood",)
 
@@ -34,6 +35,7 @@ class Report:
         metrics: the names of the metrics, in order.
         draws: prior -> its draws at all temperatures.
         data: the `Dataset`. ood: out-of-distribution inputs, or None.
+        shift: rows of `evaluate_shift` with their prior and temperature, or none.
         results: versions, machine, date, line (the command) and seconds. settings: the configuration, as YAML.
         folder: the name of the run folder.
     """
@@ -47,6 +49,7 @@ class Report:
     results: Mapping[str, Any]
     settings: str
     folder: str
+    shift: Sequence[Row] = ()
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -72,6 +75,7 @@ def write_report(report: Report, path: Path) -> None:
         table=metrics_table(report.rows, _shown(report)),
         curves=_curves(report),
         calibration=_calibration(report),
+        shift=_shift(report),
         examples=_examples(report),
         rules=escape(RULES),
         diagnostics=diagnostics_table(report.rows),
@@ -126,6 +130,20 @@ def _calibration(report: Report) -> str:
         note = f"{prior}, T = {temperature:g}" + (" (lowest NLL)" if temperature == best[prior] else "")
         figures.append(_figure(svg(figure, f"Reliability of {note}"), note))
     return "".join(figures)
+
+
+def _shift(report: Report) -> str:
+    if not report.shift:
+        return ""
+    one = nearest_to_one(report.shift)
+    figure = shift_curves([row for row in report.shift if row["temperature"] == one])
+    note = f"Accuracy, NLL and calibration error against the level of corruption, T = {one:g}"
+    return (
+        "<h2>Under shift</h2><p class='note'>Test images made worse in five levels. A model that knows when it knows less gets "
+        "less sure: its accuracy falls, and its calibration error does not grow.</p>"
+        f"{_figure(svg(figure, note), note)}"
+        f"<details><summary>All posteriors</summary><div class='scroll'>{shift_table(report.shift)}</div></details>"
+    )
 
 
 @torch.no_grad()

@@ -103,6 +103,8 @@ class Sampler:
 
     def check(self, target: Target) -> None:
         """Raise ValueError where the sampler cannot serve this target."""
+        if self.gradients(target)[0] > 0:
+            target.check_exact(type(self).__name__)
         if self.exact_gradients and target.batch_size is not None:
             raise ValueError(
                 f"{type(self).__name__} needs exact gradients, but the posterior has batch_size={target.batch_size}. "

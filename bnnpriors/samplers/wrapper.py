@@ -85,8 +85,10 @@ class Wrapper(Sampler):
         return self.sampler.memory(target)
 
     def check(self, target: Target) -> None:
-        """The other's."""
+        """The other's, and its own."""
         self.sampler.check(target)
+        if self.gradients(target)[0] > 0:
+            target.check_exact(type(self).__name__)
 
     def inner(self, state: Any) -> Any:
         """The other's part of the state."""
