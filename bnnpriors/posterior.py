@@ -22,7 +22,7 @@ from .joint import Joint, as_tensor
 from .likelihoods import Likelihood
 from .module import BayesianModule
 from .planning import default_plan
-from .programs import GRADIENT, VALUE, Batch, Cache, Plan, Programs
+from .programs import GRADIENT, VALUE, Batch, Cache, Plan, Programs, Share
 from .streams import Minibatch, Streams
 
 Temperatures = float | Sequence[float] | np.generic | np.ndarray | Tensor
@@ -191,7 +191,11 @@ class Posterior(Joint):
 
 
 class Target:
-    """The potential at fixed temperatures, as samplers use it: exact on the full data, or estimated on minibatches."""
+    """The potential at fixed temperatures, as samplers use it: exact on the full data, or estimated on minibatches.
+
+    Attributes:
+        share: by which chunks of chains are evaluated, in several threads; None for one after the other in this thread.
+    """
 
     def __init__(self, posterior: Posterior, temperature: Float[Tensor, " chains"], plan: Plan) -> None:
         self.temperature = temperature
@@ -201,6 +205,7 @@ class Target:
         self._data = posterior.data
         self._prior_weight = posterior.prior_weight(temperature)
         self._posterior, self._programs = posterior, posterior.programs(plan)
+        self.share: Share | None = None
 
     def part(self, chains: slice | Tensor) -> Target:
         """The same target for some of its chains, a slice or their indices."""
@@ -216,14 +221,14 @@ class Target:
 
     def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
         """U on the full data."""
-        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, (VALUE,))[0]
+        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, (VALUE,), self.share)[0]
 
     def value_and_gradient(
         self, theta: Float[Tensor, "chains dim"]
     ) -> tuple[Float64[Tensor, " chains"], Float[Tensor, "chains dim"]]:
         """U and ∇U on the full data."""
         value, gradient = self._programs.evaluate(
-            theta, self._prior_weight, self._data, 1.0, (VALUE, GRADIENT)
+            theta, self._prior_weight, self._data, 1.0, (VALUE, GRADIENT), self.share
         )
         return value, gradient
 
@@ -237,7 +242,7 @@ class Target:
         batch = streams.minibatch(Minibatch(self.num_data, self.batch_size, self._data.rows))
         streams.draw_ahead()
         scale = self.num_data / self.batch_size
-        return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,))[0]
+        return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,), self.share)[0]
 
 
 def _is_number(given: Temperatures) -> bool:
