@@ -27,7 +27,8 @@ from .networks import Erf, Skip, inputs, model
 
 P = bp.priors
 needs_triton = pytest.mark.skipif(
-    find_spec("triton") is None, reason="needs Triton, which has wheels for Linux alone: pip install 'bnnpriors[cuda-kernels]'"
+    find_spec("triton") is None,
+    reason="needs Triton, which has wheels for Linux alone: pip install 'bnnpriors[cuda-kernels]'",
 )
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Of the differences from the recursion in torch in float64, over the geometric means of two variances."""
