@@ -300,3 +300,23 @@ def test_posteriors_and_priors_that_do_not_fit_are_refused() -> None:
     ladder, *_ = regression(temperature=[0.1, 1.0])
     with pytest.raises(ValueError, match="expected one; fit each by itself"):
         FunctionSpace(ladder, jitter=0.1)
+
+
+def test_an_augmented_likelihood_is_averaged_over_fresh_transformations() -> None:
+    x = torch.randn(6, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 1)).double()
+    copies = bp.likelihoods.Augmented(
+        bp.likelihoods.Gaussian(scale=0.5), bp.transforms.AdditiveNoise(0.1), num_samples=2
+    )
+    posterior = bp.Posterior(bp.attach(net, P.Normal(0.0, 1.0)), copies, x, x.sum((2, 3)), batch_size=4)
+    first, again = (
+        FunctionSpace(posterior, prior=None, measurement=x[:2], jitter=0.1).fit(
+            num_steps=2, num_draws=3, progress=False
+        )
+        for _ in range(2)
+    )
+    assert torch.equal(first.q.loc, again.q.loc)
+    generator = torch.Generator().manual_seed(1)
+    one, other = (first._log_likelihood(first.sample(3), x, x.sum((2, 3)), generator) for _ in range(2))
+    assert not torch.equal(one, other)
+    assert len(first.predict(x).mean) == 6
