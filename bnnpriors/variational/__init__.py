@@ -4,6 +4,7 @@ from . import features
 from .families import DiagonalGaussian, Family, FullGaussian, Implicit
 from .function_space import fit, moments
 from .gaussian import Gaussian, IllDefinedError, functional_kl, kl_divergence, wasserstein_squared
+from .laplace import Laplace
 from .linear_regression import LinearRegression
 from .score import SpectralScore
 from .weight_space import FullRank, LowRank, MeanField
@@ -16,6 +17,7 @@ __all__ = [
     "Gaussian",
     "IllDefinedError",
     "Implicit",
+    "Laplace",
     "LinearRegression",
     "LowRank",
     "MeanField",
