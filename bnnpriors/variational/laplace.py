@@ -19,6 +19,7 @@ from ..posterior import Posterior
 from ..streams import Streams
 from .curvature import Local, indices_of
 from .kronecker import Kronecker
+from .modes import climb, polish, with_noise
 from .precision import Diagonal, Full, Precision
 from .stored import in_memory
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 LARGEST = 20_000
 """Latents of which a full matrix is made at most: 3.2 GB."""
+ROUNDS, SETTLED = 10, 0.01
+"""Of choosing the noise by the evidence, at most, and the relative change at which it ends."""
 
 
 class Laplace:
@@ -86,6 +89,7 @@ class Laplace:
         learning_rate: float = 0.01,
         num_polish: int = 200,
         num_starts: int = 1,
+        noise: str = "maximum",
         init: str = "prior",
         seed: int = 0,
         progress: bool = True,
@@ -96,6 +100,10 @@ class Laplace:
         Args:
             num_steps: of Adam; 0 for none. num_polish: iterations of L-BFGS; 0 for none.
             num_starts: climbs side by side, of which the highest maximum is taken.
+            noise: what a learnt σ of a Gaussian likelihood is set to. "maximum" is its value at the maximum of the joint density,
+                which a network that interpolates drives to the smallest that its prior lets through. "evidence" alternates
+                climbs and σ² = Σ|y − f|²/(N − γ), with γ = tr G(G + H)⁻¹ the number of latents that the data determine
+                (MacKay 1992, eq. 4.10), until σ stands still.
             init: "prior" starts each at a draw from the prior, "model" at the module's present latents, such as those of a
                 training script of your own.
             seed: of these draws and the minibatches.
@@ -110,10 +118,16 @@ class Laplace:
                 raise ValueError(f"fit: {name} {value!r} given, expected an integer from {least}")
         if init not in ("prior", "model"):
             raise ValueError(f"fit: init {init!r} given, expected 'prior' or 'model'")
-        theta = _climb(self.posterior, num_steps, learning_rate, num_starts, init, seed, progress)
-        self.mode = _polish(self.posterior, theta, num_polish)
-        self._local = Local(self.posterior, self.mode, self._chosen)
-        self._precision = self._curvature(self._local)
+        self._check_noise(noise)
+        theta = climb(self.posterior, num_steps, learning_rate, num_starts, init, seed, progress)
+        self._stand(polish(self.posterior, theta, num_polish))
+        for _ in range(ROUNDS if noise == "evidence" else 0):
+            before, after = self._noise(), self._noise_of_evidence()
+            moved = with_noise(self.posterior, self.mode, after)
+            self._stand(polish(self.posterior, moved, num_polish, hold_noise=True))
+            if abs(math.log(after / before)) < SETTLED:
+                break
+        assert self._precision is not None
         _, gradient = self.posterior.target(1).value_and_gradient(self.mode[None])
         left = gradient[:, self._chosen] / self.posterior.temperatures[0]
         self.decrement = float(self._precision.variances(left[None]).sqrt())
@@ -171,6 +185,35 @@ class Laplace:
         own = self.posterior.likelihood_swaps(self.posterior.layout.unpack(theta))
         return SamplePredictive(torch.cat(parts, 1).unflatten(2, shape), self.posterior.likelihood, own)
 
+    def _stand(self, theta: Tensor) -> None:
+        """Take this place and the curvature there."""
+        self.mode = theta
+        self._local = Local(self.posterior, theta, self._chosen)
+        self._precision = self._curvature(self._local)
+
+    def _check_noise(self, noise: str) -> None:
+        if noise not in ("maximum", "evidence"):
+            raise ValueError(f"fit: noise {noise!r} given, expected 'maximum' or 'evidence'")
+        likelihood = self.posterior.likelihood
+        if noise == "evidence" and not (isinstance(likelihood, Gaussian) and likelihood.sites):
+            raise ValueError(
+                f"fit: noise='evidence' given with {type(likelihood).__name__}, expected a Gaussian likelihood whose scale has a "
+                "prior: there is no noise to choose"
+            )
+
+    def _noise_of_evidence(self) -> float:
+        """√(Σ|y − f|²/(N − γ)), γ from the variances of the outputs: tr G(G + H)⁻¹ = Σ J(G + H)⁻¹Jᵀ/σ²."""
+        precision, local = self._fitted()
+        x, y, _ = self.posterior.data
+        assert x is not None
+        assert y is not None
+        residual = determined = 0.0
+        for part, outputs, rows in local.blocks(x):
+            residual += float((y[part].flatten(1) - outputs).square().sum(dtype=torch.float64))
+            determined += float(precision.variances(rows).sum(dtype=torch.float64))
+        determined /= self._noise() ** 2 * self.posterior.temperatures[0]
+        return math.sqrt(residual / max(y.numel() - determined, 1.0))
+
     def _curvature(self, local: Local) -> Precision:
         posterior = self.posterior
         if self.structure == "kron":
@@ -210,53 +253,3 @@ def _indices(posterior: Posterior, latents: str) -> Tensor:
             "'last_layer'"
         )
     return indices_of(posterior, [name for name in names if name in chosen])
-
-
-def _climb(
-    posterior: Posterior, num_steps: int, rate: float, num_starts: int, init: str, seed: int, progress: bool
-) -> Float[Tensor, " dim"]:
-    """The highest of the maxima that Adam finds."""
-    if not num_steps:
-        generator = torch.Generator(posterior.device).manual_seed(seed)
-        return posterior.current() if init == "model" else posterior.sample_prior(generator)
-    from ..samplers import MAP
-    from ..sampling import sample
-
-    draws = sample(
-        posterior,
-        MAP(step_size=rate),
-        num_samples=1,
-        num_warmup=num_steps,
-        num_chains=num_starts,
-        seed=seed,
-        init=init,
-        progress=progress,
-    )
-    found = draws.theta[:, 0].to(posterior.device)
-    return found[posterior.log_density(found).argmax()]
-
-
-def _polish(posterior: Posterior, theta: Float[Tensor, " dim"], num_steps: int) -> Float[Tensor, " dim"]:
-    """Where L-BFGS leads from θ on the full data."""
-    if not num_steps:
-        return theta
-    target = posterior.target(1).uncompiled()
-    point = torch.nn.Parameter(theta.detach().clone())
-    optimiser = torch.optim.LBFGS(
-        [point],
-        max_iter=num_steps,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=1e-9,
-        tolerance_change=0,
-    )
-
-    def closure() -> Tensor:
-        value, gradient = target.value_and_gradient(point.detach()[None])
-        point.grad = gradient[0] / target.num_data
-        return value[0] / target.num_data
-
-    optimiser.step(closure)
-    found = point.detach()
-    better = bool(found.isfinite().all()) and posterior.log_density(torch.stack([theta, found])).argmax() == 1
-    return found if better else theta

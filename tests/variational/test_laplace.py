@@ -259,3 +259,24 @@ def test_what_kronecker_factors_cannot_take(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "laplace", None)
     with pytest.raises(ImportError, match="bnnpriors\\[laplace\\]"):
         Laplace(network("regression", P.Normal()), structure="kron")
+
+
+def test_the_noise_of_highest_evidence() -> None:
+    """Of a linear model the evidence is known for every noise: its maximum, and not that of the joint density."""
+    given, *_ = regression()
+    x, y = given.data.x, given.data.y
+    model = bp.attach(nn.Linear(2, 1, bias=False).double(), P.Normal(0.0, 1.0))
+    posterior = bp.Posterior(model, bp.likelihoods.Gaussian(P.HalfNormal(5.0)), x, y)
+    fits = [Laplace(posterior).fit(noise=noise, **QUICK) for noise in ("evidence", "maximum")]
+    found, joint = (float(fit.predict(x).aleatoric_variance[0, 0]) for fit in fits)
+
+    def evidence(noise: float) -> float:
+        return float(LinearRegression(x, y[:, 0], noise, 1.0).log_evidence())
+
+    # the fixed point is reached to 1 % of σ
+    assert all(evidence(found) > evidence(found * factor) for factor in (0.95, 1.05))
+    assert evidence(joint) < evidence(found) - 0.01
+    with pytest.raises(ValueError, match="there is no noise to choose"):
+        Laplace(given).fit(noise="evidence")
+    with pytest.raises(ValueError, match="noise 'map'"):
+        Laplace(given).fit(noise="map")
