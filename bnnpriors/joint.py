@@ -122,6 +122,12 @@ class Joint:
         """The likelihood's own latents under the parameter names that `functional_call(likelihood, ...)` expects."""
         return self.likelihood.swaps(self._own(latents)) if self._own_names else {}
 
+    def likelihood_log_prior(self, theta: Float[Tensor, " dim"]) -> Float64[Tensor, ""]:
+        """The log prior density of the likelihood's own latents; they are the last of θ. Zero where there are none."""
+        if not self._own_names:
+            return torch.zeros((), dtype=torch.float64, device=theta.device)
+        return self.likelihood.values(self._own(self.layout.unpack(theta)))[1]
+
     def _own(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {short: latents[name] for name, short in self._own_names.items()}
 

@@ -2,7 +2,7 @@
 
 from .base import Fitted, Method, NotApplicableError
 from .comparing import compare
-from .fitted import Laplace, LowRank, MeanField
+from .fitted import FunctionSpace, Laplace, LowRank, MeanField
 from .infinite import InfiniteWidth
 from .sampled import MCMC, DeepEnsemble
 from .table import MethodTable
@@ -11,6 +11,7 @@ __all__ = [
     "MCMC",
     "DeepEnsemble",
     "Fitted",
+    "FunctionSpace",
     "InfiniteWidth",
     "Laplace",
     "LowRank",

@@ -30,7 +30,7 @@ FAILURES = (ValueError, ImportError, FloatingPointError, SamplingError)
 def compare(
     posterior: Posterior,
     data: Dataset,
-    methods: Mapping[str, Method],
+    methods: Mapping[str, Any],
     *,
     ood: Tensor | None = None,
     seed: int = 0,
@@ -122,7 +122,7 @@ def pointwise(pred: Predictive, y: Tensor) -> Points:
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
-def _check(posterior: Posterior, data: Dataset, methods: Mapping[str, Method]) -> None:
+def _check(posterior: Posterior, data: Dataset, methods: Mapping[str, Any]) -> None:
     if not methods:
         raise ValueError("compare: no methods given, expected a name and a method, one at least")
     for name, method in methods.items():

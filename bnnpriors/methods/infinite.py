@@ -56,18 +56,37 @@ class InfiniteWidth(Method):
 
     def fit(self, posterior: Posterior, *, seed: int, store: Path | None) -> Fitted:
         """Factorise, after learning where something is learnt."""
-        from ..infinite import GPRegression, SoftmaxClassifier
+        from ..infinite import SoftmaxClassifier
 
-        kernel = self._kernel(posterior, seed)
         x, y, _ = posterior.data
         assert x is not None
         assert y is not None
-        likelihood = posterior.likelihood
-        if isinstance(likelihood, Categorical):
+        if isinstance(posterior.likelihood, Categorical):
+            kernel = self._kernel(posterior, seed)
             classes = posterior.model(x[:1]).shape[1]
             made = SoftmaxClassifier(kernel, x, y, num_classes=classes, num_inducing=self.num_inducing)
             made.fit(learn_scale=False)
             return Fitted(made.predict, {"bound": made.bound})
+        gp = self.regression(posterior, seed)
+        with torch.no_grad():
+            figures = {
+                "log_evidence": float(gp.log_marginal_likelihood()),
+                "noise": float(gp.noise.sqrt()),
+            }
+        return Fitted(gp.predict, figures)
+
+    def kernel(self, posterior: Posterior, seed: int) -> Any:
+        """The kernel that `fit` predicts with, learnt where something is learnt."""
+        return self.regression(posterior, seed).kernel if self.learn else self._kernel(posterior, seed)
+
+    def regression(self, posterior: Posterior, seed: int) -> Any:
+        """`infinite.GPRegression` on the posterior's data, after learning."""
+        from ..infinite import GPRegression
+
+        kernel, likelihood = self._kernel(posterior, seed), posterior.likelihood
+        x, y, _ = posterior.data
+        assert x is not None
+        assert y is not None
         learnt = bool(likelihood.sites)
         noise = 0.1 if learnt else float(likelihood.scale) ** 2
         gp = GPRegression(kernel, x, y, noise=noise)
@@ -76,12 +95,7 @@ class InfiniteWidth(Method):
             parameter.requires_grad_(self.learn)
         if learnt or self.learn:
             gp.fit(self.num_steps)
-        with torch.no_grad():
-            figures = {
-                "log_evidence": float(gp.log_marginal_likelihood()),
-                "noise": float(gp.noise.sqrt()),
-            }
-        return Fitted(gp.predict, figures)
+        return gp
 
     def _kernel(self, posterior: Posterior, seed: int) -> Any:
         from .. import infinite

@@ -1,117 +1,228 @@
-"""Function-space inference on linear models: maximise E_q log p(y | w) − KL_X̃ over a family of laws."""
+"""Variational inference in function space: networks whose laws of functions are compared with a prior at measurement points."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from .families import Family
+from ..draws import Draws
+from ..posterior import Posterior
+from .ascent import Ascent, Bound, Schedule, climb, verdict
+from .divergence import FunctionalDivergence
+from .function_prior import NetworkPrior, ProcessPrior
 from .gaussian import Gaussian
-from .linear_regression import LinearRegression
-from .score import SpectralScore
+from .gaussian_fit import GaussianFit
+from .linear_fit import ESTIMATORS
+from .measurement import Measurement, Part
+from .weight_space import MeanField
 
-Measurements = Callable[[torch.Generator], Tensor]
+if TYPE_CHECKING:
+    from ..evaluation.sampled import SamplePredictive
+
+CLOSED, SSGE = ESTIMATORS
 
 
-def fit(
-    model: LinearRegression,
-    family: Family,
-    measurements: Measurements,
-    *,
-    estimator: str = "closed",
-    num_steps: int = 2000,
-    learning_rate: float = 0.02,
-    num_samples: int = 100,
-    jitter: float = 0.0,
-    seed: int = 0,
-) -> list[float]:
-    """Maximise L = E_q log p(y | w) − KL_X̃ by Adam, its rate falling to zero along a half cosine (Sun et al. 1903.05779, §3).
+class FunctionSpace:
+    """q over the latents of a posterior, fitted to L = E_q log p(y | f)/T − KL(q(f_X̃, u)‖p(f_X̃) p(u)), f_X̃ the function values at
+    measurement points and u the likelihood's own latents (Sun et al. 1903.05779, §3; Burt et al. 2011.09421).
+
+    The priors of the weights are of no account but for `prior=None`. Where the posterior tempers prior and likelihood, p(f) is
+    N(0, T K), and the scores of the network's own prior are divided by T.
+
+    "closed form" is the divergence of normal laws: q's is that of the network linearised at q's mean μ, N(f(μ), JΣJᵀ) with
+    J = ∂f/∂θ at μ (Rudner et al. 2312.17199), which is exact for networks that are linear in their weights; that of
+    the network's own prior has the mean and covariance of draws. "ssge" follows the gradient E[(∇ log q(f) − ∇ log p(f)) ∂f] with
+    scores of draws (`SpectralScore`), biased as they are; u then has the divergence of its marginal law. The likelihood is
+    always that of draws of the network itself.
+
+    L is a bound of the log evidence of the GP (with draws in place of linearisation) where X̃ holds all training inputs, and none
+    otherwise: `is_bound` says so.
 
     Args:
-        family: changed in place.
-        measurements: generator -> features of the measurement points X̃, [points, p], drawn anew at every step.
-        estimator: "closed", the divergence of normal laws; "spectral", ∇KL_X̃ = E[(∇ log q(f) − ∇ log p(f)) ∂f], where ∇ log q is
-            `SpectralScore`'s from `num_samples` draws, biased as that is.
-        jitter: as for `functional_kl`, of both estimators.
-        seed: of draws and measurement points.
+        posterior: with data and one temperature. Its batch size gives the likelihood a minibatch each step, scaled by N/B.
+        jitter: standard deviation η, in the unit of the outputs, of independent noise that function values have under q and the
+            prior, as for `functional_kl`; 0 for none.
+        prior: of functions: a GPyTorch kernel (`bp.infinite.kernel(model)` is one), an independent process an output, or None for
+            what the priors of the weights imply.
+        measurement: X̃: "training" (all training inputs), "minibatch" (the likelihood's), a tensor of inputs, a function of a
+            generator such as `Box(low, high, count)`, or a list of these, joined.
+        estimator: "closed form" or "ssge".
+        family: `MeanField`, `LowRank` or `FullRank`, or one of them made of this posterior: `LowRank(posterior, rank=5)`.
+            A fitted one is where the fit begins. It is changed in place.
+        num_prior_draws: of the network, for `prior=None`; more than there are function values. seed: of these, and of q's start.
 
-    Returns:
-        The objective of each step, without the divergence for "spectral".
+    Attributes:
+        q: the family. history: the bound along the last fit, on all data and one set of measurement points. jitter, is_bound.
 
     Raises:
-        ValueError: "closed" for a family without closed form, an unknown estimator, fewer than one step. IllDefinedError: the
-            divergence is infinite.
+        ValueError, TypeError: what does not fit, with what was expected. IllDefinedError (by `fit` and `bound`): the divergence
+            is infinite, as for a q of finite rank against a process of full rank without jitter.
     """
-    if estimator not in ("closed", "spectral"):
-        raise ValueError(f"fit: estimator {estimator!r} given, expected 'closed' or 'spectral'")
-    if estimator == "closed" and family.law() is None:
-        raise ValueError(
-            f"fit: estimator='closed' given for {type(family).__name__}, of which only draws are known; use 'spectral'"
-        )
-    if num_steps < 1:
-        raise ValueError(f"fit: num_steps {num_steps} given, expected one at least")
-    generator = torch.Generator().manual_seed(seed)
-    parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
-    history = []
-    for _ in range(num_steps):
-        points = measurements(generator)
-        optimiser.zero_grad()
-        law = family.law()
-        if estimator == "closed":
-            assert law is not None
-            objective = model.objective(law, points, jitter=jitter)
-            shown = objective
-        else:
-            weights = family.sample(num_samples, generator)
-            shown = _log_likelihood(model, weights) if law is None else model.expected_log_likelihood(law)
-            objective = shown - _divergence_surrogate(
-                weights @ points.mT, model.prior.image(points), jitter, generator
+
+    def __init__(
+        self,
+        posterior: Posterior,
+        *,
+        jitter: float,
+        prior: Any = None,
+        measurement: Part | Sequence[Part] = "training",
+        estimator: str = CLOSED,
+        family: GaussianFit | type[GaussianFit] = MeanField,
+        num_prior_draws: int = 500,
+        seed: int = 0,
+    ) -> None:
+        if posterior.data.x is None:
+            raise ValueError(
+                "FunctionSpace: a posterior without data given, expected one with likelihood, x and y"
             )
-        (-objective).backward()
-        optimiser.step()
-        schedule.step()
-        history.append(float(shown.detach()))
-    return history
+        if estimator not in ESTIMATORS or not 0 <= jitter < math.inf:
+            raise ValueError(
+                f"FunctionSpace: estimator {estimator!r} and jitter {jitter} given, expected one of {ESTIMATORS} and a "
+                "standard deviation from 0"
+            )
+        if isinstance(family, GaussianFit) and family.posterior is not posterior:
+            raise ValueError(f"FunctionSpace: {type(family).__name__} of another posterior given as family")
+        self.posterior, self.jitter, self.estimator = posterior, float(jitter), estimator
+        self.q = family if isinstance(family, GaussianFit) else family(posterior, seed=seed)
+        self.measurement = Measurement(measurement, posterior)
+        self.prior = (
+            NetworkPrior(posterior, num_prior_draws, seed)
+            if prior is None
+            else ProcessPrior(prior, posterior)
+        )
+        self.history: list[Bound] = []
+        self._temperature = posterior.temperatures[0]
+        self._divergence = FunctionalDivergence(
+            self.q,
+            self.prior,
+            jitter=self.jitter,
+            temperature=self._temperature if posterior.tempering == "posterior" else 1.0,
+        )
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the measurement points hold all training inputs at every step."""
+        return self.measurement.holds_training
 
-def moments(family: Family, *, num_samples: int = 20_000, seed: int = 0) -> Gaussian:
-    """The normal law with a family's mean and covariance: its own, or that of draws."""
-    with torch.no_grad():
-        law = family.law()
-        if law is not None:
-            return Gaussian(*(part.detach().clone() for part in law))
-        draws = family.sample(num_samples, torch.Generator().manual_seed(seed))
-        return Gaussian(draws.mean(0), draws.mT.cov())
+    def fit(
+        self,
+        *,
+        num_steps: int = 2000,
+        learning_rate: float = 0.01,
+        num_draws: int | None = None,
+        schedule: Schedule | None = None,
+        tolerance: float | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> FunctionSpace:
+        """Maximise L by Adam. A second call goes on from the first.
 
+        Args:
+            num_draws: of θ a step; 8 for "closed form" and 100 for "ssge" unless given. seed: of draws, minibatches and
+                measurement points. Others as for `GaussianFit.fit`.
 
-def _log_likelihood(model: LinearRegression, weights: Float[Tensor, "samples p"]) -> Tensor:
-    """E_q log p(y | w) of draws."""
-    residual = model.y - weights @ model.features.mT
-    constant = len(model.y) * math.log(2 * math.pi * model.noise)
-    return -0.5 * (constant + residual.square().sum(1).mean() / model.noise)
+        Raises:
+            IllDefinedError: the divergence is infinite; found before the first step. Others as for `GaussianFit.fit`.
+        """
+        draws = (8 if self.estimator == CLOSED else 100) if num_draws is None else num_draws
+        how = Ascent(num_steps, draws, learning_rate, schedule, tolerance)
+        how.check()
+        self._bound(0, draws, seed)
+        generator = self._generator(seed)
+        heading = f"{self!r}, {num_steps} steps of {draws} draws"
+        self.history = climb(
+            self.q.parameters(),
+            lambda: -self._objective(draws, generator),
+            lambda step: self._bound(step, draws, seed),
+            how,
+            heading=heading,
+            progress=progress,
+        )
+        return self
 
+    def bound(self, *, num_draws: int = 500, seed: int = 1) -> Bound:
+        """L with all data, fresh draws and one set of measurement points, the divergence in closed form for "ssge" too."""
+        return self._bound(0, num_draws, seed)
 
-def _divergence_surrogate(
-    values: Float[Tensor, "samples points"], prior: Gaussian, jitter: float, generator: torch.Generator
-) -> Tensor:
-    """A number whose gradient is that of KL_X̃ as estimated.
+    @property
+    def verdict(self) -> str:
+        """Whether the last fit's L has converged, in one sentence with its figures."""
+        return verdict(self.history)
 
-    Where the prior of the function values is singular, values and scores are coordinates in its range.
-    """
-    if jitter:
-        noise = torch.randn(values.shape, generator=generator, dtype=values.dtype)
-        values, prior = values + jitter * noise, prior.noisy(jitter)
-    else:
-        scales, vectors = torch.linalg.eigh(prior.covariance)
-        basis = vectors[:, scales > 1e-10 * scales[-1]]
-        values, prior = values @ basis, prior.image(basis.mT)
-    fixed = values.detach()
-    own = SpectralScore(fixed)(fixed)
-    target = -torch.cholesky_solve((fixed - prior.mean).mT, torch.linalg.cholesky(prior.covariance)).mT
-    return ((own - target) * values).sum(1).mean()
+    def sample(self, num_draws: int, *, seed: int = 0) -> Float[Tensor, "draws dim"]:
+        """Independent draws of θ."""
+        return self.q.sample(num_draws, seed=seed)
+
+    def draws(self, num_draws: int = 500, *, seed: int = 0) -> Draws:
+        """Independent draws of q as those of a run of one chain; see `GaussianFit.draws`."""
+        return self.q.draws(num_draws, seed=seed)
+
+    def predict(self, x: Any, *, num_draws: int = 500, seed: int = 0) -> SamplePredictive:
+        """The predictive distribution at inputs, from draws of q through the network itself."""
+        return self.q.predict(x, num_draws=num_draws, seed=seed)
+
+    def law(self, x: Shaped[Tensor, "points *shape"]) -> Gaussian:
+        """q's law of the function values, the points of the first output first, linearised at q's mean; with gradients."""
+        mean, jacobian = self._divergence.linearised(self.posterior.prepare_inputs(x))
+        root = self.q.spread(jacobian.to(self.q.loc)).double()
+        return Gaussian(mean, root @ root.mT)
+
+    def _objective(self, num_draws: int, generator: torch.Generator) -> Tensor:
+        """What has the gradient of L, on fresh draws, minibatch and measurement points."""
+        data, size = self.posterior.data, self.posterior.batch_size
+        x, y = data.x, data.y
+        assert x is not None
+        assert y is not None
+        if size is not None:
+            rows = torch.randint(len(x), (size,), generator=generator, device=x.device)
+            x, y = x[rows], y[rows]
+        points = self.measurement(generator, None if size is None else x)
+        theta = self._draw(num_draws, generator)
+        likelihood = self._log_likelihood(theta, x, y).mean()
+        if self.estimator == CLOSED:
+            return likelihood - self._divergence.closed(theta, points)
+        return likelihood - self._divergence.surrogate(theta, points, generator)
+
+    @torch.no_grad()
+    def _bound(self, step: int, num_draws: int, seed: int) -> Bound:
+        generator = self._generator(seed)
+        data = self.posterior.data
+        assert data.x is not None
+        assert data.y is not None
+        theta = self._draw(num_draws, generator)
+        each = self._log_likelihood(theta, data.x, data.y)
+        rows = None
+        if (size := self.posterior.batch_size) is not None:
+            rows = data.x[torch.randint(len(data.x), (size,), generator=generator, device=data.x.device)]
+        value = each.mean() - self._divergence.closed(theta, self.measurement(generator, rows))
+        error = float(each.std()) / math.sqrt(num_draws) if num_draws > 1 else math.nan
+        return Bound(step, float(value), error)
+
+    def _draw(self, num_draws: int, generator: torch.Generator) -> Float[Tensor, "draws dim"]:
+        loc = self.q.loc
+        noise = torch.randn(
+            num_draws, self.q.noise_size(), generator=generator, dtype=loc.dtype, device=loc.device
+        )
+        return self.q.push(noise)
+
+    def _generator(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.posterior.device).manual_seed(seed)
+
+    def _log_likelihood(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """log p(y | f)/T of each draw, scaled by N/B."""
+        nothing = torch.zeros(len(theta), dtype=theta.dtype, device=theta.device)
+        scale = self.posterior.num_data / len(x)
+        value = self.posterior.potential(theta, nothing, x, y, scale=scale, per_chain=False, with_prior=False)
+        return -value / self._temperature
+
+    def __repr__(self) -> str:
+        return (
+            f"FunctionSpace({type(self.q).__name__} of {self.posterior.dim} latents; prior: {self.prior.description}; "
+            f"measured at {self.measurement.description}, {'a bound' if self.is_bound else 'no bound'}; {self.estimator}; "
+            f"jitter {self.jitter:g})"
+        )

@@ -80,7 +80,7 @@ def kl_divergence(q: Gaussian, p: Gaussian) -> Float[Tensor, ""]:
             f"{own_rank} weights has against a non-degenerate Gaussian process. Give noise to the function values (jitter), "
             "take a prior of the same weights, or at most as many measurement points as q has weights"
         )
-    return _divergence(q, p)
+    return regular_divergence(q, p)
 
 
 def _check_range(q: Gaussian, p: Gaussian, outside: Tensor, scale: float) -> None:
@@ -94,8 +94,8 @@ def _check_range(q: Gaussian, p: Gaussian, outside: Tensor, scale: float) -> Non
         )
 
 
-def _divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL of laws with densities."""
+def regular_divergence(q: Gaussian, p: Gaussian) -> Float[Tensor, ""]:
+    """`kl_divergence` of laws that both have densities, without looking whether they do."""
     factor, other = torch.linalg.cholesky(q.covariance), torch.linalg.cholesky(p.covariance)
     white = torch.linalg.solve_triangular(other, factor, upper=False)
     moved = torch.linalg.solve_triangular(other, (q.mean - p.mean)[:, None], upper=False)
@@ -126,4 +126,4 @@ def functional_kl(q: Gaussian, p: Gaussian, *, jitter: float = 0.0) -> Float[Ten
     """
     if not jitter >= 0:
         raise ValueError(f"functional_kl: jitter {jitter} given, expected a standard deviation from 0")
-    return _divergence(q.noisy(jitter), p.noisy(jitter)) if jitter else kl_divergence(q, p)
+    return regular_divergence(q.noisy(jitter), p.noisy(jitter)) if jitter else kl_divergence(q, p)

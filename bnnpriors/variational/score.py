@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from .gaussian import RANK_TOLERANCE, Gaussian
+
+Score = Callable[[Tensor], Tensor]
 
 
 class SpectralScore:
@@ -65,3 +71,35 @@ class SpectralScore:
         """∇ log q at points, [points, dim], in the dtype of `x`."""
         gram = torch.exp(-0.5 * (torch.cdist(x.double(), self.samples) / self.lengthscale).square())
         return (gram @ self._weights @ self._coefficients).to(x.dtype)
+
+
+def divergence_surrogate(
+    values: Float[Tensor, "samples points"],
+    prior: Gaussian | Score,
+    *,
+    jitter: float,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """A number whose gradient is SSGE's of KL_X̃, E[(∇ log q(f) − ∇ log p(f)) ∂f] (Sun et al. 1903.05779, §3).
+
+    Without jitter, and where a normal prior is singular, values and scores are coordinates in its range.
+
+    Args:
+        values: f at the measurement points, draws of q with gradients. prior: the law of f, or the score of f plus
+            the jitter. jitter: standard deviation of the noise that both are given.
+    """
+    if jitter:
+        noise = torch.randn(values.shape, generator=generator, dtype=values.dtype, device=values.device)
+        values = values + jitter * noise
+    if not isinstance(prior, Gaussian):
+        fixed = values.detach()
+        return ((SpectralScore(fixed)(fixed) - prior(fixed)) * values).sum(1).mean()
+    if jitter:
+        prior = prior.noisy(jitter)
+    else:
+        scales, vectors = torch.linalg.eigh(prior.covariance)
+        basis = vectors[:, scales > RANK_TOLERANCE * scales[-1]]
+        values, prior = values @ basis, prior.image(basis.mT)
+    fixed = values.detach()
+    target = -torch.cholesky_solve((fixed - prior.mean).mT, torch.linalg.cholesky(prior.covariance)).mT
+    return ((SpectralScore(fixed)(fixed) - target) * values).sum(1).mean()

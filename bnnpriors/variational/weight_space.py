@@ -1,202 +1,14 @@
-"""Gaussian approximations of a posterior, fitted by stochastic variational inference on its flat latents."""
+"""Gaussian families over the flat latents of a posterior: diagonal, full and low rank."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor, distributions, nn
 
 from ..counts import as_integer
-from ..draws import Draws
 from ..posterior import Posterior
-from ..progress import Progress
-from ..store import FORMAT, Store
-from ..streams import Streams
-
-if TYPE_CHECKING:
-    from ..evaluation.sampled import SamplePredictive
-
-EVALUATIONS = 50
-"""How often in a fit the bound is evaluated on the full data."""
-
-
-class Bound(NamedTuple):
-    """An estimate of the evidence lower bound, in nats.
-
-    Attributes:
-        step: after which it was made. value: the mean over draws. error: its standard error.
-    """
-
-    step: int
-    value: float
-    error: float
-
-
-class GaussianFit(nn.Module):
-    """Base of the Gaussian families: q(θ) over the flat latents of a posterior, so that every prior is served, scales included.
-
-    `fit` maximises L = −E_q[U(θ)]/T + H[q] (Kucukelbir et al. 1603.00788, eq. 5), at T = 1 a lower bound of the log evidence, by
-    reparametrised draws (Kingma & Welling 1312.6114): the potential's own program evaluates all of them at once.
-
-    Args:
-        posterior: one temperature; with a batch size each draw sees a minibatch of its own.
-        scale: the standard deviation of each latent that the fit begins with.
-        init: "prior" begins at a draw from the prior, "model" at the module's present latents.
-        seed: of that draw.
-
-    Attributes:
-        history: the bound along the last fit.
-
-    Raises:
-        ValueError: a ladder of temperatures, a scale that is not positive, or another `init`.
-    """
-
-    def __init__(
-        self, posterior: Posterior, *, scale: float = 0.05, init: str = "prior", seed: int = 0
-    ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        if len(posterior.temperatures) > 1:
-            raise ValueError(
-                f"{name}: a posterior with temperatures {list(posterior.temperatures)} given, expected one; fit each by itself"
-            )
-        if not 0 < scale < math.inf or init not in ("prior", "model"):
-            raise ValueError(
-                f"{name}: scale {scale} and init {init!r} given, expected a positive number, and 'prior' or 'model'"
-            )
-        self.posterior = posterior
-        generator = torch.Generator(posterior.device).manual_seed(seed)
-        start = posterior.sample_prior(generator) if init == "prior" else posterior.current()
-        self.loc = nn.Parameter(start.detach().clone())
-        self.raw_scale = nn.Parameter(torch.full_like(start, math.log(scale)))
-        self.history: list[Bound] = []
-
-    def law(self) -> distributions.Distribution:
-        """q as a distribution over [dim], with gradients in its parameters."""
-        raise NotImplementedError
-
-    def noise_size(self) -> int:
-        """Standard normal numbers behind one draw."""
-        return len(self.loc)
-
-    def push(self, noise: Float[Tensor, "draws size"]) -> Float[Tensor, "draws dim"]:
-        """Draws of q from standard normal numbers."""
-        raise NotImplementedError
-
-    def fit(
-        self,
-        *,
-        num_steps: int = 2000,
-        learning_rate: float = 0.01,
-        num_draws: int = 8,
-        seed: int = 0,
-        progress: bool = True,
-    ) -> GaussianFit:
-        """Maximise L by Adam, its rate falling to zero along a half cosine. A second call goes on from the first.
-
-        Args:
-            num_draws: draws of θ a step. seed: of these draws and the minibatches.
-
-        Raises:
-            ValueError: counts below one, a rate that is not positive. FloatingPointError: q has left the finite numbers.
-        """
-        counts = {"num_steps": as_integer(num_steps), "num_draws": as_integer(num_draws)}
-        if any(value is None or value < 1 for value in counts.values()) or not learning_rate > 0:
-            raise ValueError(
-                f"fit: num_steps {num_steps}, num_draws {num_draws} and learning_rate {learning_rate} given, expected integers "
-                "from 1 and a positive number"
-            )
-        target = self.posterior.target(num_draws)
-        temperature = target.temperature[0]
-        streams = self._streams(num_draws, seed)
-        optimiser = torch.optim.Adam(self.parameters(), lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
-        self.history = []
-        every = max(1, num_steps // EVALUATIONS)
-        heading = (
-            f"{type(self).__name__}: {self.posterior.dim} latents, {num_steps} steps of {num_draws} draws"
-        )
-        with Progress(num_steps, heading=heading, enabled=progress, doing="fitting") as bar:
-            for step in range(1, num_steps + 1):
-                theta = self.push(streams.normal(self.noise_size()))
-                gradient = target.gradient_estimate(theta.detach(), streams)
-                optimiser.zero_grad()
-                # its gradient is that of −L: ∇U is a constant here, and θ is a function of the parameters
-                loss = (gradient * theta).sum() / (num_draws * temperature) - self.law().entropy()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                if step % every == 0 or step == num_steps:
-                    self.history.append(self._bound(step, num_draws, seed))
-                    if not math.isfinite(self.history[-1].value):
-                        raise FloatingPointError(
-                            f"fit: the bound is {self.history[-1].value} at step {step}: lower learning_rate, or begin with a "
-                            "smaller scale"
-                        )
-                if bar.due():
-                    bar.show(step, {"bound": self.history[-1].value} if self.history else {})
-            bar.complete()
-        return self
-
-    @torch.no_grad()
-    def sample(self, num_draws: int, *, seed: int = 0) -> Float[Tensor, "draws dim"]:
-        """Independent draws of θ."""
-        return self.push(self._streams(1, seed).normal(num_draws * self.noise_size()).view(num_draws, -1))
-
-    def bound(self, *, num_draws: int = 500, seed: int = 1) -> Bound:
-        """L on the full data from fresh draws."""
-        return self._bound(0, num_draws, seed)
-
-    @torch.no_grad()
-    def pareto_k(self, *, num_draws: int = 1000, seed: int = 1) -> float:
-        """k̂ of the importance ratios p(θ, y)/q(θ) (Yao et al. 1802.02538, §2): below 0.5 q is near, above 0.7 it is not, and its
-        spread, tails or modes are wrong. In many dimensions even good fits of single latents have k̂ above 1.
-        """
-        from arviz_stats.base import array_stats
-
-        log_ratio = self._log_ratio(self.sample(num_draws, seed=seed))
-        return float(array_stats.psislw(log_ratio.cpu().numpy())[1])
-
-    def draws(self, num_draws: int = 500, *, seed: int = 0) -> Draws:
-        """Independent draws of q as those of a run of one chain, in memory: names, predictions, export."""
-        posterior = self.posterior
-        layout = [[name, list(shape)] for name, shape in posterior.layout.shapes]
-        meta: dict[str, Any] = {
-            "format": FORMAT,
-            "temperatures": list(posterior.temperatures),
-            "num_chains": 1,
-            "layout": layout,
-        }
-        store = Store.create(None, meta)
-        theta = np.asarray(self.sample(num_draws, seed=seed).cpu())
-        store.reserve({"theta": theta[:1]}, num_draws)
-        for row in theta:
-            store.append({"theta": row[None]})
-        store.commit({})
-        return Draws(store, posterior)
-
-    def predict(self, x: Any, *, num_draws: int = 500, seed: int = 0) -> SamplePredictive:
-        """The predictive distribution at inputs, from draws of q."""
-        return self.draws(num_draws, seed=seed).predict(x)
-
-    def _log_ratio(self, theta: Float[Tensor, "draws dim"]) -> Float64[Tensor, " draws"]:
-        """log p(θ, y)/T − log q(θ)."""
-        return self.posterior.log_density(theta) - self.law().log_prob(theta).double()
-
-    @torch.no_grad()
-    def _bound(self, step: int, num_draws: int, seed: int) -> Bound:
-        theta = self.sample(num_draws, seed=seed)
-        values = self.posterior.log_density(theta)
-        value = float(values.mean() + self.law().entropy())
-        return Bound(step, value, float(values.std()) / math.sqrt(num_draws) if num_draws > 1 else math.nan)
-
-    def _streams(self, count: int, seed: int) -> Streams:
-        keys = [(0, draw) for draw in range(count)]
-        return Streams(seed, keys, dtype=self.posterior.dtype, device=self.posterior.device)
+from .gaussian_fit import GaussianFit
 
 
 class MeanField(GaussianFit):
@@ -212,9 +24,13 @@ class MeanField(GaussianFit):
         """μ + σ ε."""
         return self.loc + self.raw_scale.exp() * noise
 
+    def spread(self, jacobian: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows size"]:
+        """J diag σ."""
+        return jacobian * self.raw_scale.exp()
+
 
 class FullRank(GaussianFit):
-    """q = N(μ, LLᵀ), L lower triangular with a positive diagonal; it has dim² numbers, so for up to a few thousand latents."""
+    """q = N(μ, LLᵀ), L = diag σ (I + B), B lower triangular; it has dim² numbers, so for up to a few thousand latents."""
 
     def __init__(
         self, posterior: Posterior, *, scale: float = 0.05, init: str = "prior", seed: int = 0
@@ -225,7 +41,8 @@ class FullRank(GaussianFit):
 
     def factor(self) -> Float[Tensor, "dim dim"]:
         """L."""
-        return self.raw_scale.exp().diag() + self.below.tril(-1)
+        unit = torch.eye(len(self.loc), dtype=self.loc.dtype, device=self.loc.device)
+        return self.raw_scale.exp()[:, None] * (unit + self.below.tril(-1))
 
     def law(self) -> distributions.Distribution:
         """See `GaussianFit`."""
@@ -235,12 +52,16 @@ class FullRank(GaussianFit):
         """μ + L ε."""
         return self.loc + noise @ self.factor().mT
 
+    def spread(self, jacobian: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows size"]:
+        """J L."""
+        return jacobian @ self.factor()
+
 
 class LowRank(GaussianFit):
-    """q = N(μ, diag σ² + VVᵀ), V [dim, rank] (Ong, Nott & Smith 2018): correlations for networks of any size.
+    """q = N(μ, diag σ² + VVᵀ), V = diag σ C, C [dim, rank] (Ong, Nott & Smith 2018): correlations for networks of any size.
 
     Args:
-        rank: columns of V. Others as for `GaussianFit`.
+        rank: columns of C. Others as for `GaussianFit`.
     """
 
     def __init__(
@@ -252,7 +73,11 @@ class LowRank(GaussianFit):
             raise ValueError(f"LowRank: rank {rank!r} given, expected an integer from 1 to {posterior.dim}")
         generator = torch.Generator(posterior.device).manual_seed(seed)
         start = torch.empty(posterior.dim, count, dtype=self.loc.dtype, device=self.loc.device)
-        self.columns = nn.Parameter(0.1 * scale * start.normal_(generator=generator))
+        self.columns = nn.Parameter(0.1 * start.normal_(generator=generator))
+
+    def factor(self) -> Float[Tensor, "dim rank"]:
+        """V."""
+        return self.raw_scale.exp()[:, None] * self.columns
 
     def noise_size(self) -> int:
         """See `GaussianFit`."""
@@ -261,10 +86,14 @@ class LowRank(GaussianFit):
     def law(self) -> distributions.Distribution:
         """See `GaussianFit`."""
         return distributions.LowRankMultivariateNormal(
-            self.loc, self.columns, (2 * self.raw_scale).exp(), validate_args=False
+            self.loc, self.factor(), (2 * self.raw_scale).exp(), validate_args=False
         )
 
     def push(self, noise: Float[Tensor, "draws size"]) -> Float[Tensor, "draws dim"]:
         """μ + σ ε + V z."""
         own, shared = noise.split([len(self.loc), self.columns.shape[1]], 1)
-        return self.loc + self.raw_scale.exp() * own + shared @ self.columns.mT
+        return self.loc + self.raw_scale.exp() * own + shared @ self.factor().mT
+
+    def spread(self, jacobian: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows size"]:
+        """(J diag σ, J V)."""
+        return torch.cat([jacobian * self.raw_scale.exp(), jacobian @ self.factor()], 1)

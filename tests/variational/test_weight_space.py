@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import bnnpriors as bp
 from bnnpriors import priors as P
 from bnnpriors.variational import FullRank, LinearRegression, LowRank, MeanField
-from bnnpriors.variational.weight_space import GaussianFit
+from bnnpriors.variational.gaussian_fit import GaussianFit
 
 from ..conjugate import regression
 
