@@ -1,6 +1,6 @@
 """Bayesian neural networks with priors that say what you believe: one model definition, posteriors you can trust."""
 
-from . import checks, datasets, infinite, likelihoods, models, optim, priors, samplers, variational
+from . import checks, datasets, infinite, likelihoods, methods, models, optim, priors, samplers, variational
 from .cost import estimate
 from .draws import Draws
 from .evaluation import compare, evaluate, step_size_bias
@@ -31,6 +31,7 @@ __all__ = [
     "evaluate",
     "infinite",
     "likelihoods",
+    "methods",
     "models",
     "optim",
     "potential",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import bnnpriors as bp
 from bnnpriors import priors as P
 from bnnpriors.variational import (
+    Box,
     FullRank,
     FunctionSpace,
     Gaussian,
@@ -196,6 +197,25 @@ def test_classes_have_independent_processes() -> None:
     for row in fit.q.loc.detach().view(3, 2):
         total += functional_kl(Gaussian(row, 0.25 * torch.eye(2).double()).image(x), process, jitter=0.1)
     assert divergence(fit, x) == pytest.approx(float(total), rel=1e-9)
+
+
+def test_images_and_classes_in_float32_with_minibatches_of_both() -> None:
+    """A convolution and three classes: L rises, by either estimator, against the infinite limit."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 1, 4, 4, generator=generator), torch.arange(30) % 3
+    x = x + y[:, None, None, None]
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    model = bp.attach(net, {"*.weight": P.Normal(0.0, P.fan_in(gain=2**0.5)), "*.bias": P.Normal(0.0, 1.0)})
+    posterior = bp.Posterior(model, bp.likelihoods.Categorical(), x, y, batch_size=10)
+    kernel = bp.infinite.kernel(model)
+    box = Box(-2.0, 4.0, 3, shape=(1, 4, 4))
+    for estimator in ("closed form", "ssge"):
+        fit = FunctionSpace(
+            posterior, prior=kernel, jitter=0.1, measurement=["minibatch", box], estimator=estimator
+        )
+        fit.fit(num_steps=60, learning_rate=0.03, num_draws=20, progress=False)
+        assert fit.history[-1].value > fit.history[0].value + 5, estimator
+        assert fit.predict(x, num_draws=5).probs.shape == (30, 3)
 
 
 @pytest.mark.parametrize("tempering", ["posterior", "likelihood"])
