@@ -1,14 +1,16 @@
-"""The disk under a store: locks, errors that say what to do, free space."""
+"""The disk: files written whole or not at all, locks of stores, errors that say what to do, free space."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class StoreError(RuntimeError):
@@ -51,3 +53,19 @@ def free_bytes(path: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, complete or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

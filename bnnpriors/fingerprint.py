@@ -18,29 +18,29 @@ from torch import Tensor, nn
 from .batched import call_with_weights
 from .likelihoods import Likelihood
 from .posterior import Posterior
-from .samplers import Sampler
 
 
-def fingerprint(posterior: Posterior, sampler: Sampler, **settings: Any) -> dict[str, Any]:
-    """Model with its own settings, priors, likelihood, data (by sha256), temperatures, sampler and the driver's settings."""
+def fingerprint(posterior: Posterior, sampler: object, **settings: Any) -> dict[str, Any]:
+    """Model with its own settings, priors, likelihood, data (by sha256), temperatures, sampler (or another method) and the
+    settings of what drives it."""
     net = posterior.model.net
     sampled = {name for site in posterior.model.sites for name in site.members}
     fixed = [value for name, value in net.named_parameters() if name not in sampled]
     return {
         "model": _network(net, sampled, posterior.data.x),
-        "constants": _digest(*fixed, *net.buffers()),
+        "constants": digest(*fixed, *net.buffers()),
         "priors": {name: describe(prior) for name, prior in posterior.model.named_priors().items()},
         "likelihood": describe(posterior.likelihood),
         "latents": [[name, list(shape)] for name, shape in posterior.layout.shapes],
         "dtype": str(posterior.dtype),
         "device": posterior.device.type,
-        "data": _digest(posterior.data.x, posterior.data.y),
+        "data": digest(posterior.data.x, posterior.data.y),
         "temperatures": list(posterior.temperatures),
         "tempering": posterior.tempering,
         "batch_size": posterior.batch_size,
         "sampler": describe(sampler),
         **settings,
-    } | ({"start": _digest(posterior.current())} if settings.get("init") == "model" else {})
+    } | ({"start": digest(posterior.current())} if settings.get("init") == "model" else {})
 
 
 def difference(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
@@ -65,10 +65,10 @@ def _describe(value: object, above: tuple[int, ...]) -> str:
     if isinstance(value, nn.Parameter):
         return f"parameter {tuple(value.shape)}"
     if isinstance(value, Tensor):
-        return f"tensor {tuple(value.shape)} {_digest(value)}"
+        return f"tensor {tuple(value.shape)} {digest(value)}"
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:32]
-        return f"array {value.shape} {value.dtype} {digest}"
+        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:32]
+        return f"array {value.shape} {value.dtype} {content}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {_describe(item, above)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -117,7 +117,8 @@ def _shared(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(bool, map(eq, one, other)))
 
 
-def _digest(*tensors: Tensor | None) -> str:
+def digest(*tensors: Tensor | None) -> str:
+    """Shapes, dtypes and contents of tensors, by sha256."""
     total = hashlib.sha256()
     for tensor in tensors:
         if tensor is not None:

@@ -1,4 +1,4 @@
-"""The command line: `bnnpriors sample | sweep | evaluate | report | kernel | weights | check`."""
+"""The command line: `bnnpriors sample | sweep | compare | evaluate | report | kernel | weights | check`."""
 
 from __future__ import annotations
 

@@ -62,22 +62,41 @@ def build_posteriors(settings: Namespace, data: Dataset) -> dict[str, Posterior]
         ValueError: priors, likelihood, temperatures or data that do not fit; the message names the prior.
     """
     _check(settings, data)
-    network = build_network(settings.model.class_path, settings.model.init_args, data, settings.seed)
     posteriors = {}
     for name, priors in named_priors(settings).items():
         try:
-            posteriors[name] = Posterior(
-                attach(copy.deepcopy(network), priors),
-                copy.deepcopy(settings.likelihood),
-                data.x_train,
-                data.y_train,
-                temperature=list(settings.temperatures),
-                batch_size=settings.batch_size,
-                tempering=settings.tempering,
-            )
+            posteriors[name] = build_posterior(settings, data, priors, list(settings.temperatures))
         except (ValueError, TypeError) as error:
             raise type(error)(f"priors {name!r}: {error}") from error
     return posteriors
+
+
+def build_posterior(
+    settings: Namespace, data: Dataset, priors: Mapping[str, Any], temperatures: list[float]
+) -> Posterior:
+    """The posterior of the network under some priors."""
+    if not priors:
+        raise ValueError("priors: none given, expected a glob over parameter names and a prior, at least one")
+    network = build_network(settings.model.class_path, settings.model.init_args, data, settings.seed)
+    return Posterior(
+        attach(network, priors),
+        copy.deepcopy(settings.likelihood),
+        data.x_train,
+        data.y_train,
+        temperature=temperatures,
+        batch_size=settings.batch_size,
+        tempering=settings.tempering,
+    )
+
+
+def on_device(data: Dataset, device: str) -> Dataset:
+    """The data on a device of this machine. Raises ValueError where there is no such device."""
+    try:
+        return data.to(device)
+    except (AssertionError, RuntimeError) as error:  # torch's ways to say that there is none
+        raise ValueError(
+            f"device {device!r}: {error}; expected a device of this machine, such as cpu"
+        ) from error
 
 
 def named_priors(settings: Namespace) -> dict[str, dict[str, Any]]:
@@ -102,11 +121,16 @@ def _check(settings: Namespace, data: Dataset) -> None:
             raise ValueError(f"{name}: nothing given; see --help, or start from --print_config")
     if not settings.temperatures:
         raise ValueError("temperatures: none given, expected one positive number or more, such as [1.0]")
-    kind = getattr(settings.likelihood, "kind", data.kind)
+    check_kind(settings.likelihood, data)
+
+
+def check_kind(likelihood: Any, data: Dataset) -> None:
+    """Raise ValueError where the likelihood is not for data of this kind."""
+    kind = getattr(likelihood, "kind", data.kind)
     if kind != data.kind:
         fitting = "Categorical" if data.kind == "classification" else "Gaussian"
         raise ValueError(
-            f"likelihood {type(settings.likelihood).__name__} is for {kind} and the data {data.name!r} for {data.kind}: "
+            f"likelihood {type(likelihood).__name__} is for {kind} and the data {data.name!r} for {data.kind}: "
             f"use bnnpriors.likelihoods.{fitting}"
         )
 

@@ -21,8 +21,9 @@ from ..draws import Draws
 from ..evaluation import evaluate_shift
 from ..evaluation.report_verdict import grade
 from ..posterior import Posterior
-from .build import build_posteriors, check_model_path, fill_features, named_priors, ood_inputs
+from .build import build_posteriors, check_model_path, fill_features, named_priors, on_device, ood_inputs
 from .check import check
+from .compare import compare
 from .kernel import kernel
 from .parsers import sample_parser, sweep_parser
 from .runs import RunFolder, write_table
@@ -91,6 +92,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": sweep,
     "evaluate": evaluate,
     "report": report,
+    "compare": compare,
     "kernel": kernel,
     "weights": weights,
     "check": check,
@@ -131,12 +133,7 @@ def _draw(
     parsed = config[command]
     check_model_path(parsed)
     settings = parser.instantiate(config)[command]
-    try:
-        data = settings.data.to(settings.device)
-    except (AssertionError, RuntimeError) as error:  # torch's ways to say that there is no such device
-        raise ValueError(
-            f"device {settings.device!r}: {error}; expected a device of this machine, such as cpu"
-        ) from error
+    data = on_device(settings.data, settings.device)
     posteriors = build_posteriors(settings, data)
     parsed.model.init_args = fill_features(settings.model.class_path, settings.model.init_args, data)
     name = settings.name or data.name

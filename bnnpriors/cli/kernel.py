@@ -27,7 +27,7 @@ from ..datasets import Dataset
 from ..module import BayesianModule, attach
 from ..priors import Prior
 from .build import build_network, check_model_path, fill_features, ood_inputs
-from .parsers import _add_ood, _defaults, _parser
+from .parsers import _add_ood, defaults, new_parser
 from .predictions import Points, predictions
 from .runs import RunFolder
 from .scores import METRICS
@@ -37,7 +37,7 @@ console = Console(highlight=False)
 
 def kernel_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors kernel`."""
-    parser = _parser(
+    parser = new_parser(
         "The Gaussian process of an infinitely wide network: its kernel matrices, tile by tile, then exact regression or "
         "classification. Without settings: the ConvNet GP on scikit-learn's digits. A run that was stopped continues."
     )
@@ -112,7 +112,7 @@ def kernel_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         "--seed", type=NonNegativeInt, default=0, help="of the permuted out-of-distribution inputs"
     )
     parser.add_argument("--device", type=str, default="cpu", help="a torch device for the kernel")
-    parser.set_defaults(_defaults("kernel", arguments))
+    parser.set_defaults(defaults("kernel", arguments))
     return parser
 
 

@@ -32,6 +32,7 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         description="Posteriors of Bayesian neural networks: sample them, sweep over priors and temperatures, judge the "
         "result. `bnnpriors sweep` alone runs the main job.",
     )
+    from .compare import compare_parser
     from .kernel import kernel_parser
 
     commands = parser.add_subcommands(required=True, dest="subcommand")
@@ -40,6 +41,7 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         ("sweep", sweep_parser, "Priors × temperatures: draws, metrics and a report of every posterior."),
         ("evaluate", evaluate_parser, "Judge the draws of run folders or stores on test data."),
         ("report", report_parser, "Write the report of a run folder again."),
+        ("compare", compare_parser, "Several methods on one posterior: a table and a page."),
         (
             "kernel",
             kernel_parser,
@@ -54,20 +56,20 @@ def build_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
 
 def sample_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors sample`."""
-    parser = _parser(
+    parser = new_parser(
         "Draw from one posterior and keep the draws in a run folder. An unfinished run continues."
     )
     parser.add_argument(
         "--priors", type=dict[str, Prior | Distribution], help="glob over parameter names: its prior"
     )
     _add_run(parser)
-    parser.set_defaults(_defaults("sample", arguments))
+    parser.set_defaults(defaults("sample", arguments))
     return parser
 
 
 def sweep_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors sweep`."""
-    parser = _parser(
+    parser = new_parser(
         "Sample every prior at every temperature, each prior's ladder as one vectorised run, and write metrics and a report. "
         "Without settings: fully connected networks on scikit-learn's digits. An unfinished run continues."
     )
@@ -77,13 +79,15 @@ def sweep_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         help="a name for the curve: {glob over parameter names: its prior}",
     )
     _add_run(parser)
-    parser.set_defaults(_defaults("sweep", arguments))
+    parser.set_defaults(defaults("sweep", arguments))
     return parser
 
 
 def evaluate_parser(_: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors evaluate`."""
-    parser = _parser("Judge draws on test data. A run folder knows its data; for a bare store give --data.")
+    parser = new_parser(
+        "Judge draws on test data. A run folder knows its data; for a bare store give --data."
+    )
     parser.add_argument("runs", type=str, nargs="+", help="run folders, or stores written by bp.sample")
     parser.add_argument(
         "--data", type=Dataset | None, default=None, help="class path of a loader; the run's own if not given"
@@ -103,7 +107,7 @@ def evaluate_parser(_: Sequence[str] = ()) -> ArgumentParser:
 
 def report_parser(_: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors report`."""
-    parser = _parser("Write the report of a run folder again, from its draws and metrics.")
+    parser = new_parser("Write the report of a run folder again, from its draws and metrics.")
     parser.add_argument(
         "run", type=str, help="a run folder of bnnpriors sweep, or one of bnnpriors sample that was evaluated"
     )
@@ -115,7 +119,7 @@ def report_parser(_: Sequence[str] = ()) -> ArgumentParser:
 
 def weights_parser(_: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors weights`."""
-    parser = _parser(
+    parser = new_parser(
         "What trained weights say about the prior, layer by layer: tails, correlations, every family on held-out weights, and a "
         "recommendation. Several checkpoints of one architecture are pooled."
     )
@@ -148,7 +152,7 @@ def weights_parser(_: Sequence[str] = ()) -> ArgumentParser:
 
 def check_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     """Settings of `bnnpriors check`."""
-    parser = _parser(
+    parser = new_parser(
         "Test a prior: its density, draws, gradient, shapes, copies and seeds, and that HMC returns it. Or a sampler: known "
         "laws, reversibility, Geweke's joint test, seeds, resuming. Or a kernel: symmetry, positive semi-definiteness, diagonal, "
         "blocks, gradients. The exit status is 1 if it fails."
@@ -197,7 +201,7 @@ def full_paths(arguments: Sequence[str]) -> list[str]:
     return result
 
 
-def _parser(description: str) -> ArgumentParser:
+def new_parser(description: str) -> ArgumentParser:
     parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument(
         "--config",
@@ -207,47 +211,52 @@ def _parser(description: str) -> ArgumentParser:
     return parser
 
 
-def _add_run(parser: ArgumentParser) -> None:
+def add_problem(parser: ArgumentParser, *, ood: str | None) -> None:
+    """Data, network, likelihood, and where the result goes: what every run has."""
     parser.add_argument("--name", type=str, help="what to call the run")
     parser.add_argument(
         "--output", type=str | None, default=None, help="the run folder; runs/<name>-<time> if not given"
     )
     parser.add_argument("--data", type=Dataset, help="class path of a loader that returns a Dataset")
-    _add_ood(parser, "permuted")
+    _add_ood(parser, ood)
     parser.add_argument("--model.class_path", type=str, help="a torch module, or a function that returns one")
     parser.add_argument(
         "--model.init_args", type=dict[str, Any], default={},
         help="its arguments; in_features, out_features and shape come from the data where it takes them and none are given",
     )  # fmt: skip
     parser.add_argument("--likelihood", type=nn.Module, help="class path of a likelihood")
-    parser.add_argument("--sampler", type=Sampler, help="class path of a sampler")
-    parser.add_argument(
-        "--temperatures", type=list[float], help="the ladder: one group of chains a temperature"
-    )
     parser.add_argument(
         "--tempering",
         type=Literal["posterior", "likelihood"],
         default="posterior",
         help="what the temperature acts on",
     )
-    parser.add_argument("--num_samples", type=PositiveInt, help="draws kept a chain")
-    parser.add_argument("--num_warmup", type=NonNegativeInt, help="warm-up steps a chain")
-    parser.add_argument("--num_chains", type=PositiveInt, help="chains at each temperature")
-    parser.add_argument("--thin", type=PositiveInt, default=1, help="keep every thin-th step")
     parser.add_argument(
         "--batch_size",
         type=PositiveInt | None,
         default=None,
         help="examples in a minibatch; null for the full data",
     )
-    parser.add_argument("--init", type=Literal["prior", "model"], default="prior", help="where chains start")
     parser.add_argument(
         "--seed",
         type=NonNegativeInt,
         default=0,
-        help="of the chains and of the network's own initial weights",
+        help="of what is random, and of the network's own initial weights",
     )
     parser.add_argument("--device", type=str, default="cpu", help="a torch device")
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    add_problem(parser, ood="permuted")
+    parser.add_argument("--sampler", type=Sampler, help="class path of a sampler")
+    parser.add_argument(
+        "--temperatures", type=list[float], help="the ladder: one group of chains a temperature"
+    )
+    parser.add_argument("--num_samples", type=PositiveInt, help="draws kept a chain")
+    parser.add_argument("--num_warmup", type=NonNegativeInt, help="warm-up steps a chain")
+    parser.add_argument("--num_chains", type=PositiveInt, help="chains at each temperature")
+    parser.add_argument("--thin", type=PositiveInt, default=1, help="keep every thin-th step")
+    parser.add_argument("--init", type=Literal["prior", "model"], default="prior", help="where chains start")
     parser.add_argument(
         "--executor",
         type=Literal["dask"] | None,
@@ -269,7 +278,7 @@ def _add_ood(parser: ArgumentParser, default: str | None) -> None:
     )  # fmt: skip
 
 
-def _defaults(command: str, arguments: Sequence[str]) -> dict[str, Any]:
+def defaults(command: str, arguments: Sequence[str]) -> dict[str, Any]:
     settings = yaml.safe_load(
         resources.files(__package__).joinpath(f"{command}.yaml").read_text(encoding="utf-8")
     )

@@ -16,12 +16,14 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from ..disk import without_nan, write_text
 from ..draws import Draws
 from ..store import StoreError
 
 LIBRARIES = ("bnnpriors", "torch", "numpy", "zarr", "arviz-stats", "scikit-learn", "torchmetrics")
 MAY_DIFFER = (
     "name", "output", "config", "ood", "num_samples", "subcommand", "workers", "executor", "scheduler", "memory", "select",
+    "methods", "only",  # a method that has changed is refused where its result is read
 )  # fmt: skip
 """Settings that a run may be continued with other values of."""
 
@@ -100,7 +102,7 @@ class RunFolder:
 
     def save(self) -> None:
         """Write `results.json` and `metrics.csv`, each complete or not at all."""
-        _replace(self.path / "results.json", json.dumps(_plain(self.results), indent=1))
+        write_text(self.path / "results.json", json.dumps(without_nan(self.results), indent=1))
         if self.results["rows"]:
             write_table(self.path / "metrics.csv", self.results["rows"])
 
@@ -128,7 +130,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         ValueError: a name that ends in neither.
     """
     if path.suffix == ".json":
-        _replace(path, json.dumps(_plain(list(rows)), indent=1))
+        write_text(path, json.dumps(without_nan(list(rows)), indent=1))
         return
     if path.suffix != ".csv":
         raise ValueError(f"output {path}: expected a name that ends in .csv or .json")
@@ -176,18 +178,3 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -64,8 +64,10 @@ def write_report(report: Report, path: Path) -> None:
             f"report: metrics of the priors {sorted(priors)} and draws of {sorted(report.draws)} given, expected the same; "
             "finish the run, or judge it with `bnnpriors evaluate`"
         )
-    template = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    here = resources.files(__package__)
+    template = here.joinpath("report.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
+        style=here.joinpath("report.css").read_text(encoding="utf-8"),
         title=escape(report.title),
         subtitle=_subtitle(report),
         verdict="".join(

@@ -7,6 +7,7 @@ from .flipout import Flipout
 from .function_space import FunctionSpace
 from .gaussian import Gaussian, IllDefinedError, functional_kl, kl_divergence, wasserstein_squared
 from .gaussian_fit import GaussianFit
+from .laplace import Laplace
 from .linear_fit import fit, moments
 from .linear_regression import LinearRegression
 from .measurement import Box
@@ -26,6 +27,7 @@ __all__ = [
     "GaussianFit",
     "IllDefinedError",
     "Implicit",
+    "Laplace",
     "LinearRegression",
     "LowRank",
     "MeanField",

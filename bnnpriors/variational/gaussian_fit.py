@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, distributions, nn
@@ -14,11 +13,11 @@ from torch.func import vmap
 
 from ..draws import Draws
 from ..posterior import Posterior
-from ..store import FORMAT, Store
 from ..streams import Streams
 from .ascent import Ascent, Bound, Schedule, climb, verdict
 from .flipout import Flipout
 from .normal_part import normal_part
+from .stored import in_memory
 
 if TYPE_CHECKING:
     from ..evaluation.sampled import SamplePredictive
@@ -156,21 +155,7 @@ class GaussianFit(nn.Module):
 
     def draws(self, num_draws: int = 500, *, seed: int = 0) -> Draws:
         """Independent draws of q as those of a run of one chain, in memory: names, predictions, export."""
-        posterior = self.posterior
-        layout = [[name, list(shape)] for name, shape in posterior.layout.shapes]
-        meta: dict[str, Any] = {
-            "format": FORMAT,
-            "temperatures": list(posterior.temperatures),
-            "num_chains": 1,
-            "layout": layout,
-        }
-        store = Store.create(None, meta)
-        theta = np.asarray(self.sample(num_draws, seed=seed).cpu())
-        store.reserve({"theta": theta[:1]}, num_draws)
-        for row in theta:
-            store.append({"theta": row[None]})
-        store.commit({})
-        return Draws(store, posterior)
+        return in_memory(self.posterior, self.sample(num_draws, seed=seed))
 
     def predict(self, x: Any, *, num_draws: int = 500, seed: int = 0) -> SamplePredictive:
         """The predictive distribution at inputs, from draws of q."""

@@ -24,9 +24,8 @@ from bnnpriors.models import mlp
 HERE = Path(__file__).parent
 
 
-def run_split(folder: Path, split: int, args: argparse.Namespace) -> dict[str, float]:
-    """Sample, predict the test points, and return the figures of one split in the data's own units."""
-    data = uci(folder, split=split)
+def make_posterior(data: bp.datasets.Dataset) -> bp.Posterior:
+    """The model of the README on one split."""
     net = mlp(data.x_train.shape[1], 1, hidden=(50,), activation="tanh")
     model = bp.attach(
         net,
@@ -40,7 +39,13 @@ def run_split(folder: Path, split: int, args: argparse.Namespace) -> dict[str, f
         },
     )
     likelihood = bp.likelihoods.Gaussian(scale=bp.priors.HalfNormal(1.0))
-    posterior = bp.Posterior(model, likelihood, data.x_train, data.y_train)
+    return bp.Posterior(model, likelihood, data.x_train, data.y_train)
+
+
+def run_split(folder: Path, split: int, args: argparse.Namespace) -> dict[str, float]:
+    """Sample, predict the test points, and return the figures of one split in the data's own units."""
+    data = uci(folder, split=split)
+    posterior = make_posterior(data)
     start = time.perf_counter()
     draws = bp.sample(
         posterior,
