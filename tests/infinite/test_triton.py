@@ -27,7 +27,8 @@ from .networks import Erf, Skip, inputs, model
 
 P = bp.priors
 needs_triton = pytest.mark.skipif(
-    find_spec("triton") is None, reason="needs Triton, which has wheels for Linux alone: pip install 'bnnpriors[cuda-kernels]'"
+    find_spec("triton") is None,
+    reason="needs Triton, which has wheels for Linux alone: pip install 'bnnpriors[cuda-kernels]'",
 )
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Of the differences from the recursion in torch in float64, over the geometric means of two variances."""
@@ -274,8 +275,12 @@ def test_what_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "covariances of different positions" in refused("pooled", (2, 4, 3))
         assert "Tanh is not part of it" in refused("dense", (3,))
         assert "no neural tangent kernel" in refused("strided", (2, 5, 4), ntk=True)
-        large = _attached(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(198 * 198, 1))
-        assert "40000 positions do not fit the registers" in refused("", (1, 200, 200), large)
+        large = _attached(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Flatten(), nn.Linear(68 * 8, 1))
+        assert "64 positions on an axis, and there are 70" in refused("", (1, 70, 10), large)
+        monkeypatch.setattr("triton.__version__", "3.10.0")
+        TritonKernel(infinite.kernel(model("strided"))._recursion(x := torch.zeros(2, 2, 5, 4)), x)
+        monkeypatch.setattr("triton.__version__", "3.4.0")
+        assert "Triton 3.7 or newer, and 3.4.0 is installed" in refused("strided", (2, 5, 4))
     monkeypatch.setattr(triton_kernel, "find_spec", lambda _: None)
     assert "pip install 'bnnpriors[cuda-kernels]'" in refused("strided", (2, 5, 4))
 
