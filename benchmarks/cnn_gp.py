@@ -3,6 +3,7 @@
     python -m benchmarks.cnn_gp                       # all networks, float32 and float64, one thread
     python -m benchmarks.cnn_gp --threads 2 --seconds 10 --only "CNN-GP-14"
     python -m benchmarks.cnn_gp --peer-python PATH    # beside neural-tangents, in an environment of its own
+    python -m benchmarks.cnn_gp --device cuda         # on a GPU: cnn_gp_cuda.py
 
 A figure is the least of many short repetitions: with one thread of processor time, which other processes disturb little; with
 several of the time on the clock. Images are random; what is known of each by itself is prepared beforehand (a cost of each image,
@@ -153,7 +154,13 @@ def main() -> None:
     )
     parser.add_argument("--without-torch", action="store_true", help="leave out the recursion in torch")
     parser.add_argument("--peer-python", help="interpreter that has neural-tangents")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     given = parser.parse_args()
+    if given.device != "cpu":
+        from .cnn_gp_cuda import report
+
+        report(given.device, given.only, given.seconds, with_torch=not given.without_torch)
+        return
     torch.set_num_threads(given.threads)
     names = ["network", "dtype", "fused, µs a pair", "torch", "ratio", "neural-tangents", "ratio"]
     names += ["entries/s", "of the limit", "µs an image"]

@@ -44,8 +44,9 @@ def kernel(
         mean_terms: `False` adds kernels where branches are summed, and nothing more: it leaves out E[a]E[b'] + E[b]E[a'] of terms
             a + b that both have a mean, and lets a skip start at the inputs. The published Residual CNN GP (1808.05587) does so;
             it is then the kernel of no network.
-        backend: what computes kernel matrices. "fused": compiled C++, on the CPU and without gradients, for ReLU, LeakyReLU, GELU
-            and torch.erf. "torch": the recursion in torch, for everything. "auto": the first where it can.
+        backend: what computes kernel matrices. "fused": without gradients, for ReLU, LeakyReLU, GELU and torch.erf, compiled C++
+            on the CPU and Triton on CUDA, where covariances of different positions are left out. "torch": the recursion in torch,
+            for everything. "auto": the first where it can.
 
     Raises:
         TypeError: `model` has no priors. ValueError: an unknown backend; a layer, a prior or a module that has no such limit, or

@@ -28,6 +28,8 @@ from .steps import Unfusable
 from .triton_source import write_source
 
 FUNCTIONS = Path(__file__).with_name("triton_functions.py")
+OLDEST = (3, 7)
+"""Of Triton: 3.4 does not compile the products in float64."""
 PREPARED_BYTES = 2**31
 """What is kept of one block of images by themselves."""
 OWN_BYTES = 2**28
@@ -67,6 +69,13 @@ class TritonKernel(PairKernel[Prepared]):
     def __init__(self, recursion: Recursion, like: Tensor) -> None:
         if find_spec("triton") is None:
             raise Unfusable("Triton is not installed: pip install 'bnnpriors[cuda-kernels]'")
+        import triton
+
+        if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST:
+            needed = ".".join(map(str, OLDEST))
+            raise Unfusable(
+                f"on CUDA it needs Triton {needed} or newer, and {triton.__version__} is installed"
+            )
         if recursion.ntk:
             raise Unfusable("it has no neural tangent kernel")
         self.lowered = lower(recursion.plan, recursion.layers)

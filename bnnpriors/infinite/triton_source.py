@@ -20,8 +20,8 @@ from .steps import Lowered, Step, Unfusable, Value
 
 TILE_BYTES = 2**15
 """Of a tile in registers: 32 numbers of four bytes for each of 256 threads. Two tiles fit a processor of a GPU."""
-LARGEST_BYTES = 2**16
-"""Of a tile with one pair of large images, by 512 threads."""
+LONGEST = 64
+"""Positions of an axis: the products' matrices of zeros and ones have to fit the shared memory."""
 MOST_PAIRS = 256
 FUNCTIONS = {library.RELU: "relu", library.ERF: "erf", library.GELU: "gelu", library.MEANS: "means"}
 
@@ -66,15 +66,16 @@ class _Writer:
         self._size = 0
 
     def run(self) -> Source:
-        areas = [math.prod(self._extents.shape(step.target.shape)) for step in self._steps]
-        bytes_of_pair = max(areas) * self._itemsize
-        if bytes_of_pair > LARGEST_BYTES:
-            positions = max(step.target.height * step.target.width for step in self._steps)
-            raise Unfusable(f"on CUDA {positions} positions do not fit the registers")
+        longest = max(max(step.target.shape) for step in self._steps)
+        if longest > LONGEST:
+            raise Unfusable(f"on CUDA it does {LONGEST} positions on an axis, and there are {longest}")
+        bytes_of_pair = self._itemsize * max(
+            math.prod(self._extents.shape(step.target.shape)) for step in self._steps
+        )
         pairs = min(MOST_PAIRS, max(1, TILE_BYTES // bytes_of_pair))
         columns = 1 << -(-(pairs.bit_length() - 1) // 2)
         self._rows, self._columns = pairs // columns, columns
-        warps = max(1, min(16, pairs * bytes_of_pair // 4096))
+        warps = max(1, pairs * bytes_of_pair // 4096)
         body = self._body()
         text = "\n\n\n".join([*self._polynomials(), self._kernel(body)]) + "\n"
         numbers = [self._numbers(step) for step in self._steps]
