@@ -1,11 +1,15 @@
 """Effective samples of the predictions per second: our best sampler against the NUTS of other libraries.
 
     python -m benchmarks.prediction_ess --data ../shared/data/uci          # diabetes and concrete, 3 rounds
-    python -m benchmarks.prediction_ess --problems diabetes --contenders "bnnpriors, HMC" "blackjax, NUTS" --rounds 1
+    python -m benchmarks.prediction_ess --problems diabetes --contenders "bnnpriors, ChEES" "blackjax, NUTS" --rounds 1
 
-The posteriors are those of `benchmarks.regression`. Every contender runs as its library suggests, adaptation included, in a fresh
-process bound to `--threads` cores. Judged are the predicted means f(x) at 64 test inputs: the effective sample size is ArviZ's
-bulk ESS over all chains, and R̂ its rank-normalised split R̂. Seconds are those of the whole call: compiling, warm-up and draws.
+Ours is `ChEES` with 16 chains on every problem: it has nothing to set, so nothing is chosen by looking at results. HMC, whose
+number of steps was chosen, and Pyro are measured only where they are named.
+
+The posteriors are those of `benchmarks.regression`. Every contender runs as its library suggests, adaptation included, in a
+fresh process bound to `--threads` cores, in interleaved rounds (A B C A B C ...). Judged are the predicted means f(x) at 64 test
+inputs: the effective sample size is ArviZ's bulk ESS over all chains, and R̂ its rank-normalised split R̂. Seconds are those of
+the whole call: compiling, warm-up and draws.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ class Entry:
     Attributes:
         name, module, packages: as in `benchmarks.harness.Entry`.
         chains, warmup, draws: how it is run.
+        by_default: whether it is measured where no contenders are named.
     """
 
     name: str
@@ -60,16 +65,16 @@ class Entry:
     warmup: int = 300
     draws: int = 300
     ours: bool = False
+    by_default: bool = True
 
 
+OURS = ("torch", "bnnpriors")
 CONTENDERS = (
-    Entry("bnnpriors, HMC", "ess_ours", ("torch", "bnnpriors"), chains=8, warmup=200, draws=1000, ours=True),
-    Entry(
-        "bnnpriors, ChEES", "ess_chees", ("torch", "bnnpriors"), chains=8, warmup=200, draws=300, ours=True
-    ),
+    Entry("bnnpriors, ChEES", "ess_chees", OURS, chains=16, warmup=200, draws=600, ours=True),
+    Entry("bnnpriors, HMC", "ess_ours", OURS, chains=8, warmup=200, draws=1000, ours=True, by_default=False),
     Entry("blackjax, NUTS", "ess_blackjax", ("jax", "blackjax")),
     Entry("numpyro, NUTS", "ess_numpyro", ("jax", "numpyro")),
-    Entry("pyro, NUTS", "ess_pyro", ("torch", "pyro"), chains=2, warmup=50, draws=50),
+    Entry("pyro, NUTS", "ess_pyro", ("torch", "pyro"), chains=2, warmup=50, draws=50, by_default=False),
 )
 
 
@@ -119,7 +124,8 @@ def check_density(contender: Sampled, regression: Regression) -> None:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """One row a problem and contender: medians over rounds; the ratio is the median over rounds of that within a round."""
+    """One row a problem and contender: medians over rounds, of rates and ratios with the least and the most; a ratio is that
+    within a round."""
     lines = [
         "| problem | contender | chains | seconds | gradients/s | R̂ | ESS, median | least | ESS/s | least | × best peer |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -136,19 +142,25 @@ def table(records: list[dict[str, Any]]) -> str:
             def typical(value: Any, runs: list[dict[str, Any]] = runs) -> float:
                 return median(value(r) for r in runs)
 
-            shared = [k for k in rates[name] if best and k in rates[best]]
-            ratio = (
-                f"{median(rates[name][k] / rates[best][k] for k in shared):.2f}" if best and shared else "–"
-            )
+            reference = rates.get(best or "", {})
+            ratios = [rate / reference[k] for k, rate in rates[name].items() if k in reference]
             line = (
                 f"| {problem} | {name} | {runs[0]['chains']} | {typical(lambda r: r['seconds']):.0f} "
                 f"| {typical(lambda r: r['gradients'] / r['seconds']):,.0f} | {typical(lambda r: r['rhat']):.2f} "
                 f"| {typical(lambda r: r['ess']):,.0f} | {typical(lambda r: r['ess_min']):,.0f} "
-                f"| {typical(lambda r: r['ess'] / r['seconds']):.1f} "
-                f"| {typical(lambda r: r['ess_min'] / r['seconds']):.1f} | {ratio} |"
+                f"| {spread(list(rates[name].values()), 1)} "
+                f"| {typical(lambda r: r['ess_min'] / r['seconds']):.1f} | {spread(ratios, 2)} |"
             )
             lines.append(line.replace("nan", "–"))
     return "\n".join(lines)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The median, with the least and the most where there are several."""
+    if not values:
+        return "–"
+    middle, low, high = (f"{value:.{digits}f}" for value in (median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low}–{high})"
 
 
 def launch(entry: Entry, problem: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -177,7 +189,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/prediction_ess.json"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    entries = [e for e in CONTENDERS if given.contenders is None or e.name in given.contenders]
+    entries = [
+        e for e in CONTENDERS if (e.by_default if given.contenders is None else e.name in given.contenders)
+    ]
     if given.child:
         limit_threads(given.threads)
         entry = next(e for e in CONTENDERS if e.name == given.child)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from benchmarks import sgld_mlp
-from benchmarks.sgld_mlp import CONTENDERS
+from benchmarks.harness import Entry
 
 PROBLEM = replace(
     sgld_mlp.PROBLEM,
@@ -13,4 +13,7 @@ PROBLEM = replace(
     momentum_decay=0.9,
 )
 
-__all__ = ["CONTENDERS", "PROBLEM"]
+CONTENDERS = (
+    *sgld_mlp.CONTENDERS,
+    Entry("blackjax, a minibatch for 2 steps", "blackjax_fresh", ("jax", "blackjax")),
+)

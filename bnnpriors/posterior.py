@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.func import vmap
+from torch.utils.data import DataLoader
 
 from .counts import as_integer
 from .joint import Joint, as_tensor
@@ -178,6 +179,12 @@ class Posterior(Joint):
             )
 
     def _prepare(self, x: Any, y: Any) -> Batch:
+        if any(isinstance(given, DataLoader) for given in (x, y)):
+            raise TypeError(
+                "Posterior: a DataLoader given, expected tensors x and y and batch_size=...: minibatches are drawn here, each by "
+                "itself, so that their order is as probable backwards as forwards. In a loader's order, fixed or in epochs, a "
+                "Metropolis test on minibatches is not exact"
+            )
         if (x is None) != (y is None) or (x is None) != (self.likelihood is None):
             raise ValueError(
                 "Posterior: give likelihood, x and y together, or none of them for the prior alone"

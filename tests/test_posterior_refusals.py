@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import bnnpriors as bp
 from bnnpriors import priors as P
@@ -56,6 +57,16 @@ def _with(value: Tensor, place: tuple[int, ...], number: float) -> Tensor:
 def test_unfit_data_are_refused(likelihood: Any, x: Any, y: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bp.Posterior(MODEL, likelihood, x, y)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_is_refused(shuffle: bool) -> None:
+    """Its order is fixed, or that of epochs."""
+    loader = DataLoader(TensorDataset(X, Y), batch_size=5, shuffle=shuffle)
+    with pytest.raises(
+        TypeError, match=r"expected tensors x and y and batch_size=.*a Metropolis test .* is not exact"
+    ):
+        bp.Posterior(MODEL, GAUSSIAN, loader)
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,21 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.contenders.mlp_jax import log_likelihood, log_prior
 from benchmarks.problem import Parameters, Problem
 
-INTEGRATION_STEPS = 10
-"""Of SGHMC, on one minibatch."""
 
-
-def build(problem: Problem, chains: int) -> BlackJAX:
+def build(problem: Problem, chains: int, integration_steps: int = 10) -> BlackJAX:
     """A `benchmarks.harness.Contender`; `chains` must be a multiple of XLA's devices (one by default)."""
-    return BlackJAX(problem, chains)
+    return BlackJAX(problem, chains, integration_steps)
 
 
 class BlackJAX:
-    """HMC, SGLD or SGHMC by BlackJAX's own kernels; a block is one call of a compiled scan."""
+    """HMC, SGLD or SGHMC by BlackJAX's own kernels; a block is one call of a compiled scan.
 
-    def __init__(self, problem: Problem, chains: int) -> None:
-        self.problem, self.chains = problem, chains
+    Args:
+        integration_steps: of SGHMC, on one minibatch.
+    """
+
+    def __init__(self, problem: Problem, chains: int, integration_steps: int) -> None:
+        self.problem, self.chains, self.integration_steps = problem, chains, integration_steps
         self.data = tuple(jnp.asarray(array) for array in problem.data())
         init, block = self.hmc() if problem.sampler == "hmc" else self.minibatches()
         start = {name: jnp.asarray(value) for name, value in problem.prior_draws(chains, seed=0).items()}
@@ -61,7 +62,7 @@ class BlackJAX:
     def minibatches(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Initial state and a block of SGLD or SGHMC steps, each on its own random minibatch, keeping the last position.
 
-        BlackJAX's SGHMC takes `INTEGRATION_STEPS` steps with one minibatch and returns the position alone, so the last gradient
+        BlackJAX's SGHMC takes `integration_steps` steps with one minibatch and returns the position alone, so the last gradient
         of a call changes nothing; of a call of one step XLA would leave out the only one.
         """
         problem = self.problem
@@ -74,9 +75,9 @@ class BlackJAX:
         if problem.sampler == "sgld":
             sampler, size, calls = blackjax.sgld(gradient), problem.step_size**2 / 2, problem.steps_per_block
         else:
-            size, calls = problem.step_size, problem.steps_per_block // INTEGRATION_STEPS
+            size, calls = problem.step_size, problem.steps_per_block // self.integration_steps
             friction = (1 - problem.momentum_decay) / size
-            sampler = blackjax.sghmc(gradient, num_integration_steps=INTEGRATION_STEPS, alpha=friction)
+            sampler = blackjax.sghmc(gradient, num_integration_steps=self.integration_steps, alpha=friction)
 
         def block(state: Any, key: jax.Array, data: Any) -> tuple[Any, Any]:
             def step(state: Any, key: jax.Array) -> tuple[Any, None]:

@@ -1,4 +1,4 @@
-"""This library's ChEES-HMC, which leaves nothing to set; one thread runs its chains."""
+"""This library's ChEES-HMC, which leaves nothing to set; compiled, since its length is not known when a plan is chosen."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from benchmarks.regression import Regression
 
 def build(regression: Regression, chains: int, warmup: int, draws: int) -> Ours:
     """A `benchmarks.prediction_ess.Sampled`."""
-    return Ours(regression, bp.samplers.ChEES(step_size=0.01), chains, warmup, draws)
+    return Ours(regression, bp.samplers.ChEES(step_size=0.01), chains, warmup, draws, compile=True)

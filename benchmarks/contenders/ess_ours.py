@@ -25,9 +25,10 @@ class Ours:
     gradients = float("nan")
 
     def __init__(
-        self, regression: Regression, sampler: bp.samplers.Sampler, chains: int, warmup: int, draws: int
-    ) -> None:
-        self.regression, self.sampler = regression, sampler
+        self, regression: Regression, sampler: bp.samplers.Sampler, chains: int, warmup: int, draws: int, *,
+        compile: bool | None = None,
+    ) -> None:  # fmt: skip
+        self.regression, self.sampler, self.compile = regression, sampler, compile
         self.counts = {"num_samples": draws, "num_warmup": warmup, "num_chains": chains}
         priors = {
             "*.weight": bp.priors.Normal(0.0, bp.priors.fan_in(gain=1.0)),
@@ -45,6 +46,11 @@ class Ours:
 
     def sample(self) -> dict[str, np.ndarray]:
         """See `benchmarks.prediction_ess.Sampled`."""
-        draws = bp.sample(self.posterior, self.sampler, **self.counts, seed=0, progress=False)
+        draws = bp.sample(
+            self.posterior, self.sampler, **self.counts, seed=0, progress=False, compile=self.compile
+        )
+        if "num_steps" in draws.stats:
+            share = self.counts["num_warmup"] / self.counts["num_samples"]
+            self.gradients = float(draws.stats["num_steps"].sum()) * (1 + share)
         found = {name: draws[name] for name in self.regression.problem.shapes()}
         return {name: np.asarray(value) for name, value in found.items()}

@@ -30,7 +30,7 @@ class GGMCState(NamedTuple):
 
 def refresh(momentum: Tensor, noise: Tensor, decay: float, temperature: Tensor) -> Tensor:
     """Friction and its exact noise: m ← a m + √((1 − a²) T) ε."""
-    return torch.addcmul(decay * momentum, noise, ((1 - decay**2) * temperature).sqrt())
+    return (decay * momentum).addcmul_(noise, ((1 - decay**2) * temperature).sqrt())
 
 
 def half_kick(momentum: Tensor, gradient: Tensor, step_size: Tensor) -> Tensor:

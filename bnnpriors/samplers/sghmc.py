@@ -27,8 +27,7 @@ def sghmc_update(
 ) -> tuple[Tensor, Tensor]:
     """m ← a m − h √((1 + a)/2) ĝ + √((1 − a²) T) ε;  θ ← θ + h √(2/(1 + a)) m: the new θ and m."""
     factor = math.sqrt(0.5 * (1 + decay))
-    momentum = refresh(momentum, noise, decay, temperature)
-    momentum = torch.addcmul(momentum, step_size, gradient, value=-factor)
+    momentum = refresh(momentum, noise, decay, temperature).addcmul_(step_size, gradient, value=-factor)
     return torch.addcmul(theta, step_size, momentum, value=1 / factor), momentum
 
 
