@@ -16,6 +16,7 @@ from .regression import ROWS, GPRegression
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
 TEMPERATURES = (1e-3, 10.0)
@@ -63,7 +64,7 @@ class LeastSquaresClassifier:
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         labels: Int[Tensor, " n"],
         *,
@@ -118,7 +119,7 @@ class DirichletClassifier:
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         labels: Int[Tensor, " n"],
         *,

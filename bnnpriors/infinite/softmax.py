@@ -17,6 +17,7 @@ from .regression import ROWS
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
 _NUM_SAMPLES = 128
@@ -76,7 +77,7 @@ class SoftmaxClassifier:
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         labels: Int[Tensor, " n"],
         *,
