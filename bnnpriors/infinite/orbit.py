@@ -62,8 +62,9 @@ class OrbitKernel(Kernel):
         memory: int = MEMORY,
     ) -> Float[Tensor, "n m"]:
         """K̄(x1, x2) without gradients; arguments and errors as for `InfiniteWidthKernel.gram`."""
-        place = {"dtype": dtype or x1.dtype, "device": device or x1.device}
-        return self.matrix(x1.to(**place), None if x2 is None else x2.to(**place), memory=memory)
+        dtype, device = dtype or x1.dtype, device or x1.device
+        other = None if x2 is None else x2.to(device, dtype)
+        return self.matrix(x1.to(device, dtype), other, memory=memory)
 
     def matrix(
         self,
