@@ -265,7 +265,7 @@ def test_samplers_without_a_test_take_full_orbits_at_every_temperature(
 ) -> None:
     x, y = _data()
     post = bp.Posterior(_model(), _aug(), x, y, batch_size=batch_size, temperature=[0.1, 1.0])
-    draws = _run(post, sampler)
+    draws = _run(post, sampler, num_warmup=40 if isinstance(sampler, bp.samplers.SWAG) else 2)
     assert bool(draws.theta.isfinite().all())
     assert bool(draws.at_temperature(0.1).predict(x).log_probs.isfinite().all())
 
@@ -448,3 +448,56 @@ def test_pyros_model_has_the_same_density() -> None:
     torch.testing.assert_close(trace.log_prob_sum().double(), expected)
     with pytest.raises(ValueError, match="no generator was given"):
         model.to_pyro(_aug())(x, y)
+
+
+YAML = """
+name: tiny
+model: {class_path: bnnpriors.models.mlp, init_args: {hidden: [4]}}
+likelihood:
+  class_path: bnnpriors.likelihoods.Augmented
+  init_args:
+    base: {class_path: bnnpriors.likelihoods.Categorical}
+    transform:
+      class_path: bnnpriors.transforms.Compose
+      init_args:
+        transforms:
+          - {class_path: bnnpriors.transforms.CropWithPadding, init_args: {padding: 1}}
+          - {class_path: bnnpriors.transforms.Rotation, init_args: {degrees: 15.0}}
+    num_samples: 2
+    image_shape: [1, 8, 8]
+priors: {Normal: {"*": {class_path: bnnpriors.priors.Normal, init_args: {scale: 0.3}}}}
+temperatures: [0.1, 1.0]
+sampler: {class_path: bnnpriors.samplers.SGHMC, init_args: {step_size: 0.005}}
+batch_size: 16
+num_samples: 4
+num_warmup: 2
+num_chains: 2
+"""
+
+
+def test_the_command_line_reads_it_from_yaml_and_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnnpriors.cli import main
+
+    config = tmp_path / "sweep.yaml"
+    config.write_text(YAML)
+    arguments = [
+        "sweep",
+        "--config",
+        str(config),
+        "--likelihood.average",
+        "logits",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    assert not main(arguments)
+    draws = bp.Draws.open(next((tmp_path / "run").rglob("zarr.json")).parent)
+    likelihood = draws._joint.likelihood if draws._joint is not None else None
+    assert isinstance(likelihood, Augmented)
+    assert (likelihood.average, likelihood.num_samples) == ("logits", 2)
+    assert [type(part) for part in likelihood.transform.transforms] == [T.CropWithPadding, T.Rotation]
+    assert not main(arguments)
+    changed = [*arguments, "--likelihood.average", "probs"]
+    assert main(changed)
+    assert "likelihood" in capsys.readouterr().err

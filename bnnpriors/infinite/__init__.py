@@ -18,6 +18,7 @@ from .trace import trace
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
 
@@ -75,6 +76,10 @@ def __getattr__(name: str) -> Any:  # GPyTorch takes a while to import
         from .precomputed import PrecomputedKernel
 
         return PrecomputedKernel
+    if name == "OrbitKernel":
+        from .orbit import OrbitKernel
+
+        return OrbitKernel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -85,6 +90,7 @@ __all__ = [
     "InfiniteWidthKernel",
     "IterativeGPRegression",
     "LeastSquaresClassifier",
+    "OrbitKernel",
     "PrecomputedKernel",
     "SoftmaxClassifier",
     "StoredGram",

@@ -16,6 +16,7 @@ from .regression import GPRegression
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
 LEFT_OUT = 10_000
@@ -65,7 +66,7 @@ class LeastSquaresClassifier:
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         labels: Int[Tensor, " n"],
         *,
@@ -121,7 +122,7 @@ class DirichletClassifier:
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         labels: Int[Tensor, " n"],
         *,

@@ -15,6 +15,7 @@ from .regression import checked_targets
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
 STRIP = 2**27
@@ -44,7 +45,7 @@ class IterativeGPRegression:
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         y: Float[Tensor, "n *out"],
         *,

@@ -15,6 +15,7 @@ from .spectrum import Spectrum
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
 
@@ -69,7 +70,7 @@ class GPRegression(nn.Module):
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         y: Float[Tensor, "n *out"],
         *,

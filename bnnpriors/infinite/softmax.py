@@ -16,6 +16,7 @@ from .factor import ROWS, factorise
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
+    from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
 _NUM_SAMPLES = 128
@@ -75,7 +76,7 @@ class SoftmaxClassifier:
 
     def __init__(
         self,
-        kernel: InfiniteWidthKernel | PrecomputedKernel,
+        kernel: InfiniteWidthKernel | OrbitKernel | PrecomputedKernel,
         x: Num[Tensor, "n *shape"],
         labels: Int[Tensor, " n"],
         *,

@@ -160,11 +160,9 @@ def resample(
     across, down = (
         (2 * torch.arange(n, device=images.device, dtype=images.dtype) + 1) / n - 1 for n in (width, height)
     )
-    places = torch.stack(
-        [across.expand(height, width), down[:, None].expand(height, width), images.new_ones(height, width)],
-        dim=-1,
-    )
-    grid = (places.view(1, -1, 3) @ theta.mT).view(-1, height, width, 2)
+    columns = across[:, None] * theta[:, None, :, 0] + theta[:, None, :, 2]
+    rows = down[:, None] * theta[:, None, :, 1]
+    grid = columns[:, None] + rows[:, :, None]
     if isinstance(fill, str):
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return F.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False) + fill

@@ -44,13 +44,11 @@ class CropWithPadding(Transform):
             if isinstance(self.fill, str)
             else F.pad(images, sides, value=self.fill)
         )
-        batch, channels, height, width = images.shape
+        height, width = images.shape[-2:]
         places = 2 * self.padding + 1
         offset = (noise * places).floor().clamp(max=places - 1).long()
-        rows = (torch.arange(height, device=images.device) + offset[:, :1]).view(batch, 1, height, 1)
-        columns = (torch.arange(width, device=images.device) + offset[:, 1:]).view(batch, 1, 1, width)
-        band = padded.gather(2, rows.expand(batch, channels, height, padded.shape[3]))
-        return band.gather(3, columns.expand(batch, channels, height, width))
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        return windows[torch.arange(len(images), device=images.device), :, offset[:, 0], offset[:, 1]]
 
 
 class _Flip(Transform):
