@@ -62,10 +62,24 @@ def spread_plan(
         some = theta if chunk_size is not None else theta[: rungs * math.ceil(share / rungs)]
         plan = choose_plan(posterior, some, gradients, chunk_size=chunk_size, compile=compile)
     if chunk_size is None:
-        largest = min(plan.chunk_size, share)
-        size = largest if unit == 1 else max(n for n in range(1, largest + 1) if unit % n == 0)
-        plan = plan._replace(chunk_size=size)
+        plan = fitting(plan._replace(chunk_size=min(plan.chunk_size, share)), unit)
     return plan._replace(workers=1, ahead=False)
+
+
+def fitting(plan: Plan, unit: int) -> Plan:
+    """The plan with so many chains in a call that calls are made of whole units, which stay together, or parts of one."""
+    if unit == 1:
+        return plan
+    return plan._replace(chunk_size=max(n for n in range(1, plan.chunk_size + 1) if unit % n == 0))
+
+
+def later_parts(chains: int, plan: Plan, sampler: Sampler, rungs: int) -> list[slice]:
+    """Chains of each thread after a warm-up in which they depend on each other: calls are cut where they were, so that every
+    call has the same chains as in one thread."""
+    unit = chains // rungs
+    if not sampler.independent_draws or (rungs > 1 and unit % plan.chunk_size):
+        return [slice(0, chains)]
+    return divide(chains, plan._replace(workers=1), unit if rungs > 1 else 1, plan.workers)
 
 
 def divide(chains: int, plan: Plan, unit: int, workers: int) -> list[slice]:

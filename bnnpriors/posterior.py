@@ -158,6 +158,14 @@ class Posterior(Joint):
         """Whether the likelihood's transformations are drawn anew at each step, so that its density has noise."""
         return self.augmented is not None and self.augmented.is_random
 
+    def noise(
+        self, x: Tensor, num_chains: int, generator: torch.Generator
+    ) -> Float[Tensor, "chains batch copies numbers"] | None:
+        """The random numbers of each chain's transformations of the examples x; None where they are not random."""
+        if self.augmented is None or not self.is_random:
+            return None
+        return torch.stack([self.augmented.noise(x, generator) for _ in range(num_chains)])  # type: ignore[misc]
+
     def refuse_random(self, who: str) -> None:
         """Raise ValueError, with what to do, where the density has noise."""
         if self.is_random:

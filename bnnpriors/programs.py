@@ -9,7 +9,7 @@ Which of the two runs, how many chains go into one call, and how many threads sh
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from .tracing import trace
 
 Potential = Callable[..., Tensor]
+Share = Callable[[Callable[[int], tuple[Tensor, ...]], Sequence[int]], list[tuple[Tensor, ...]]]
 VALUE, GRADIENT = "value", "gradient"
 
 
@@ -105,16 +106,22 @@ class Programs:
         batch: Batch,
         scale: float,
         wanted: tuple[str, ...],
+        share: Share | None = None,
     ) -> tuple[Tensor, ...]:
-        """What is wanted of `VALUE` (the potential, float64 [chains]) and `GRADIENT` ([chains, dim]), in the order given."""
+        """What is wanted of `VALUE` (the potential, float64 [chains]) and `GRADIENT` ([chains, dim]), in the order given.
+
+        `share` calls a function for each chunk, perhaps in several threads.
+        """
         chains, size = theta.shape[0], self.plan.chunk_size
         if chains <= size:
             return self._blocks(theta, prior_weight, batch, scale, wanted)
-        pieces = []
-        for start in range(0, chains, size):
+
+        def chunk(start: int) -> tuple[Tensor, ...]:
             part = slice(start, start + size)
-            own = batch.part(part)
-            pieces.append(self._blocks(theta[part], prior_weight[part], own, scale, wanted))
+            return self._blocks(theta[part], prior_weight[part], batch.part(part), scale, wanted)
+
+        starts = range(0, chains, size)
+        pieces = [chunk(start) for start in starts] if share is None else share(chunk, starts)
         return tuple(torch.cat(column) for column in zip(*pieces, strict=True))
 
     def _blocks(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .group import Group, Schedule, join_checkpoints, join_records, part_of, refuse_lost, refuse_starts
+from .grouping import later_parts
 from .posterior import Target
 from .progress import Progress
 from .samplers import Sampler
@@ -32,11 +33,14 @@ class Run:
         self, target: Target, sampler: Sampler, streams: Streams, store: Store, theta: Tensor, schedule: Schedule
     ) -> None:  # fmt: skip
         self.target, self.sampler, self.store, self.schedule = target, sampler, store, schedule
-        self._reserved = False
-        split = parts(len(theta), target.plan.workers)
-        self.groups = [
-            Group(sampler, target.part(chains), streams.part(chains), chains.start) for chains in split
-        ]
+        self.streams, self._reserved = streams, False
+        whole = slice(0, len(theta))
+        split, self._later = [whole], [whole]
+        if sampler.independent_chains:
+            split = parts(len(theta), target.plan.workers)
+        else:
+            self._later = later_parts(len(theta), target.plan, sampler, len(target.temperature.unique()))
+        self.groups = [self._group(chains) for chains in split]
         saved = store.checkpoint
         self.iteration = 0 if saved is None else int(saved["iteration"])
         pairs = list(zip(self.groups, split, strict=True))
@@ -48,6 +52,17 @@ class Run:
             for group, chains in pairs:
                 group.resume(part_of(saved, chains))
 
+    def _group(self, chains: slice) -> Group:
+        return Group(self.sampler, self.target.part(chains), self.streams.part(chains), chains.start)
+
+    def _part(self) -> None:
+        """Spread the only group, whose warm-up is over, over the threads."""
+        whole, self.groups = self.groups[0], [self._group(chains) for chains in self._later]
+        states = self.sampler.split(whole.state, self._later)
+        for group, state, chains in zip(self.groups, states, self._later, strict=True):
+            group.state, group.steps = state, whole.steps
+            group.figures = {name: value[chains] for name, value in whole.figures.items()}
+
     def go(self, bar: Progress) -> bool:
         """Run to the end; False where a signal stopped it."""
         saved = checked = time.monotonic()
@@ -55,7 +70,10 @@ class Run:
         with working(self.target.plan) as workers, interruptible(self.store) as stop:
             for group in self.groups:
                 group.streams.spare = workers.spare
+                group.target.share = workers.share if len(self.groups) == 1 else None
             while self.iteration < schedule.total and not stop.is_set():
+                if len(self.groups) < len(self._later) and self.iteration >= schedule.num_warmup:
+                    self._part()
                 steps, begun = min(pace, schedule.until_draw(self.iteration)), time.monotonic()
                 workers.map(partial(self._advance, steps), self.groups)
                 self.iteration += steps
@@ -87,8 +105,14 @@ class Run:
 
     def _commit(self, *, wait: bool) -> None:
         self._check()
-        saved = join_checkpoints([group.checkpoint(self.iteration) for group in self.groups])
-        self.store.commit(saved, wait=wait)
+        groups = self.groups
+        if len(groups) == len(self._later) > 1:
+            whole = self._group(slice(0, len(self.target.temperature)))
+            whole.state, whole.steps = self.sampler.join([group.state for group in groups]), groups[0].steps
+            names = groups[0].figures
+            whole.figures = {name: torch.cat([group.figures[name] for group in groups]) for name in names}
+            groups = [whole]
+        self.store.commit(join_checkpoints([group.checkpoint(self.iteration) for group in groups]), wait=wait)
 
     def _check(self) -> None:
         lost = [chain for group in self.groups for chain in group.lost()]

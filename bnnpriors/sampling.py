@@ -17,7 +17,7 @@ from .counts import as_integer
 from .draws import Draws
 from .fingerprint import difference, fingerprint
 from .group import Schedule
-from .grouping import count_workers, processes, spread_plan
+from .grouping import count_workers, fitting, processes, spread_plan
 from .planning import choose_plan
 from .posterior import Posterior
 from .priors.funnel import FunnelWarning, hint
@@ -147,11 +147,13 @@ def sample(
         else:
             if executor is None:
                 plan = choose_plan(posterior, theta, gradients, chunk_size=chunk_size, compile=compile)
+                if not sampler.independent_chains and chunk_size is None and rungs > 1:
+                    plan = fitting(plan, num_chains)
             else:
                 plan = spread_plan(
                     posterior, sampler, theta, gradients, workers, chunk_size=chunk_size, compile=compile
                 )
-            if not sampler.independent_chains:
+            if not sampler.independent_draws:
                 plan = plan._replace(workers=1)
             meta = {
                 "format": FORMAT, "identity": identity, "plan": list(plan), "torch": torch.__version__,

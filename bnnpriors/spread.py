@@ -52,7 +52,8 @@ class SpreadRun:
         self.client, self.store, self.schedule, self.sampler = client, store, schedule, sampler
         self.job = Job(uuid.uuid4().hex, plan, streams.seed, streams.keys, schedule, store.path)
         unit = 1 if sampler.independent_chains else len(theta) // len(posterior.temperatures)
-        self.chains = divide(len(theta), plan, unit, workers)
+        own_groups = plan if sampler.independent_chains else plan._replace(workers=1)
+        self.chains = divide(len(theta), own_groups, unit, workers)
         self.saved = store.checkpoint
         self.iteration = 0 if self.saved is None else int(self.saved["iteration"])
         self.marks = [self.iteration]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from .programs import GRADIENT, VALUE, Batch, Plan
+from .programs import GRADIENT, VALUE, Batch, Plan, Share
 from .streams import Minibatch, Streams
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """The potential at fixed temperatures, as samplers use it: exact on the full data, or estimated on minibatches."""
+    """The potential at fixed temperatures, as samplers use it: exact on the full data, or estimated on minibatches.
+
+    Attributes:
+        share: by which chunks of chains are evaluated, in several threads; None for one after the other in this thread.
+    """
 
     is_random = False
     """Whether the potential has noise, and gradients are estimates on the full data too."""
@@ -30,6 +34,7 @@ class Target:
         self._data = posterior.data
         self._prior_weight = posterior.prior_weight(temperature)
         self._posterior, self._programs = posterior, posterior.programs(plan)
+        self.share: Share | None = None
 
     def part(self, chains: slice | Tensor) -> Target:
         """The same target for some of its chains, a slice or their indices."""
@@ -51,7 +56,7 @@ class Target:
     def potential(self, theta: Float[Tensor, "chains dim"]) -> Float64[Tensor, " chains"]:
         """U on the full data. Raises ValueError where it has noise."""
         self.check_exact("potential")
-        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, (VALUE,))[0]
+        return self._programs.evaluate(theta, self._prior_weight, self._data, 1.0, (VALUE,), self.share)[0]
 
     def value_and_gradient(
         self, theta: Float[Tensor, "chains dim"]
@@ -59,7 +64,7 @@ class Target:
         """U and ∇U on the full data. Raises ValueError where they have noise."""
         self.check_exact("value_and_gradient")
         value, gradient = self._programs.evaluate(
-            theta, self._prior_weight, self._data, 1.0, (VALUE, GRADIENT)
+            theta, self._prior_weight, self._data, 1.0, (VALUE, GRADIENT), self.share
         )
         return value, gradient
 
@@ -78,7 +83,7 @@ class Target:
         if self.is_random:
             batch = self._transformed(batch, streams)
         streams.draw_ahead()
-        return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,))[0]
+        return self._programs.evaluate(theta, self._prior_weight, batch, scale, (GRADIENT,), self.share)[0]
 
     def trial(
         self, theta: Float[Tensor, "chains dim"]

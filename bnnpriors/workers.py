@@ -28,14 +28,28 @@ Result = TypeVar("Result")
 class Workers:
     """The threads of a run: a pool that shares the chains, or the calling thread alone, perhaps with a spare one beside it."""
 
-    def __init__(self, pool: ThreadPoolExecutor | None, spare: ThreadPoolExecutor | None = None) -> None:
-        self._pool, self.spare = pool, spare
+    def __init__(
+        self, pool: ThreadPoolExecutor | None, spare: ThreadPoolExecutor | None = None, count: int = 1
+    ) -> None:
+        self._pool, self.spare, self.count = pool, spare, count
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """`function` of each item, in order; an exception of any of them is raised here."""
         if self._pool is None:
             return [function(item) for item in items]
         return list(self._pool.map(function, items))
+
+    def share(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Likewise, for a caller that may be one of the threads: it does a part itself."""
+        lots = parts(len(items), self.count)
+        if self._pool is None or len(lots) < 2:
+            return [function(item) for item in items]
+
+        def several(lot: slice) -> list[Result]:
+            return [function(item) for item in items[lot]]
+
+        rest = [self._pool.submit(several, lot) for lot in lots[1:]]
+        return several(lots[0]) + [result for done in rest for result in done.result()]
 
 
 @contextmanager
@@ -54,7 +68,7 @@ def working(plan: Plan) -> Iterator[Workers]:
         torch.set_num_threads(1)
         pool = ThreadPoolExecutor(plan.workers, initializer=torch.set_num_threads, initargs=(1,))
         try:
-            yield Workers(None, pool) if plan.ahead else Workers(pool)
+            yield Workers(None, pool) if plan.ahead else Workers(pool, count=plan.workers)
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)

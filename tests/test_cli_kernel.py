@@ -171,10 +171,12 @@ def test_settings_that_do_not_fit(
 def test_too_many_points_for_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before the first tile: 60² entries of float64 are 28,800 bytes."""
-    monkeypatch.setattr("bnnpriors.cli.kernel.free_memory", lambda: 28799.0)
+    """Before the first tile: 60² entries of float64, and two blocks of 60 × 1,024 for predictions."""
+    monkeypatch.setattr("bnnpriors.infinite.factor.free_memory", lambda: 8 * 60**2 + 2 * 8 * 60 * 1024 - 1.0)
     assert main([*SMALL, *MODEL, "--output", str(tmp_path / "run")]) == 1
-    assert "60 points need 28.1 KiB of memory to solve for" in capsys.readouterr().err
+    assert (
+        "exact regression on 60 points needs 988 KiB of memory and 988 KiB is free" in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()
 
 

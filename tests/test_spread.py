@@ -17,7 +17,7 @@ from bnnpriors import SamplingError, grouping, sampling, segments, spread
 from bnnpriors.cluster import open_client
 from bnnpriors.grouping import divide, processes, spread_plan
 from bnnpriors.programs import Plan
-from bnnpriors.samplers import GGMC, HMC, SGLD
+from bnnpriors.samplers import GGMC, HMC, SGLD, ChEES
 from bnnpriors.store import Store
 
 from .stored_runs import assert_same, posterior, sample
@@ -89,6 +89,17 @@ def test_a_store_begun_with_threads_goes_on(tmp_path, address, monkeypatch):
     sample(tmp_path / "a", num_chains=5)
     there = {"executor": "dask", "scheduler": address}
     assert_same(sample(tmp_path / "a", num_chains=5, num_samples=40, resume=True, **there), whole)
+
+
+def test_a_store_whose_chains_met_in_warm_up_goes_on(tmp_path, address, monkeypatch):
+    """Begun with threads, which share the chains after warm-up, and continued by processes, which have whole rungs."""
+    monkeypatch.setattr(sampling, "choose_plan", lambda *_, **__: Plan(2, 15, False, workers=2))
+    options = {"sampler": ChEES(step_size=0.05, num_steps=3), "num_chains": 4, "num_warmup": 30}
+    options["given"] = posterior(temperature=[0.5, 1.0])
+    whole = sample(None, num_samples=40, **options)
+    sample(tmp_path / "a", **options)
+    there = {"executor": "dask", "scheduler": address}
+    assert_same(sample(tmp_path / "a", num_samples=40, resume=True, **options, **there), whole)
 
 
 def test_chains_that_depend_on_each_other_stay_together(address):

@@ -8,9 +8,10 @@ import zarr
 from threadpoolctl import threadpool_info
 
 import bnnpriors as bp
-from bnnpriors import sampling, workers
+from bnnpriors import programs, run, sampling, workers
+from bnnpriors.grouping import fitting, later_parts
 from bnnpriors.programs import Plan
-from bnnpriors.samplers import GGMC, HMC, SGLD
+from bnnpriors.samplers import GGMC, HMC, SGLD, ChEES, Cyclical
 from bnnpriors.workers import onednn_pays, parts, working
 
 from .stored_runs import assert_same, posterior, sample
@@ -72,13 +73,72 @@ def test_resume_with_threads_is_bit_for_bit(tmp_path, monkeypatch):
     assert_same(sample(tmp_path / "a", num_chains=3, num_samples=40, resume=True), whole)
 
 
-def test_samplers_that_couple_chains_get_one_thread(tmp_path, monkeypatch):
-    class Coupled(SGLD):
-        independent_chains = False
+class Coupled(SGLD):
+    independent_chains = False
 
+
+def test_samplers_that_couple_chains_get_one_thread(tmp_path, monkeypatch):
     with_plan(monkeypatch, workers=2)
     sample(tmp_path / "a", Coupled(step_size=0.02))
     assert zarr.open_group(str(tmp_path / "a")).attrs["plan"][3] == 1
+
+
+COUPLED = {
+    "ChEES": ChEES(step_size=0.05, num_steps=3),
+    "dense": HMC(step_size=0.05, num_steps=3, metric="dense"),
+    "wrapped": Cyclical(HMC(step_size=0.05, num_steps=3, metric="dense"), 4),
+}
+
+
+@pytest.mark.parametrize("temperature", [1.0, [0.5, 2.0]], ids=["one", "ladder"])
+@pytest.mark.parametrize("name", COUPLED)
+def test_threads_take_over_after_a_warm_up_of_all_chains(tmp_path, monkeypatch, name, temperature):
+    """Bit for bit as in one thread, with every figure, in one run and in one that is stopped and goes on."""
+    given = posterior(temperature=temperature)
+    options = {"sampler": COUPLED[name], "given": given, "num_chains": 4, "num_warmup": 25, "num_samples": 6}
+    with_plan(monkeypatch, chunk_size=2)
+    alone = sample(None, **options)
+    with_plan(monkeypatch, chunk_size=2, workers=2)
+    groups, seen = run.Run._record, set()
+
+    def record(self):
+        seen.add((len(self.groups), tuple(len(group.state.theta) for group in self.groups)))
+        groups(self)
+
+    monkeypatch.setattr(run.Run, "_record", record)
+    assert_same(sample(None, **options), alone)
+    sample(tmp_path / "a", **options | {"num_samples": 3})
+    assert_same(sample(tmp_path / "a", **options, resume=True), alone)
+    assert seen == {(2, (2, 2) if temperature == 1.0 else (4, 4))}
+
+
+def test_threads_share_the_gradients_of_a_warm_up(monkeypatch):
+    """Chunks of chains in both threads."""
+    threads, evaluate = set(), programs.Programs._blocks
+
+    def counted(self, theta, *rest):
+        threads.add((len(theta), *threading.current_thread().name.split("_")))
+        return evaluate(self, theta, *rest)
+
+    monkeypatch.setattr(programs.Programs, "_blocks", counted)
+    with_plan(monkeypatch, chunk_size=2, workers=2)
+    sample(None, COUPLED["dense"], num_chains=4, num_warmup=25, num_samples=1, thin=1)
+    pools = {name: {rest[0] for _, other, *rest in threads if other == name} for _, name, *_ in threads}
+    assert {"0", "1"} in pools.values()
+    with working(Plan(1, 1, False, workers=3)) as pool:
+        assert pool.share(lambda item: item**2, range(7)) == [n**2 for n in range(7)]
+        with pytest.raises(ZeroDivisionError):
+            pool.share(lambda item: 1 / item, [1, 2, 0])
+
+
+def test_calls_of_a_ladder_hold_whole_rungs_or_parts_of_one():
+    assert fitting(Plan(8, 15, False), 12).chunk_size == 6
+    assert fitting(Plan(8, 15, False), 1).chunk_size == 8
+    chees, plan = COUPLED["ChEES"], Plan(8, 15, False, workers=2)
+    assert later_parts(36, plan, chees, 3) == [slice(0, 36)], "calls would have other chains"
+    assert later_parts(36, plan._replace(chunk_size=6), chees, 3) == [slice(0, 12), slice(12, 36)]
+    assert later_parts(20, plan, chees, 1) == [slice(0, 8), slice(8, 20)]
+    assert later_parts(20, plan, Coupled(), 1) == [slice(0, 20)]
 
 
 @pytest.mark.parametrize("block_size", [15, 7])

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch.distributions import Distribution
 
 from ..cluster import open_client
-from ..cost import free_memory, size
+from ..cost import size
 from ..datasets import Dataset
 from ..module import BayesianModule, attach
 from ..priors import Prior
@@ -175,15 +175,13 @@ def _kernel(settings: Namespace, points: Points) -> Any:
 
 def _announce(made: Any, settings: Namespace, points: Points, path: Path) -> None:
     """What will be computed, and about what it costs."""
+    from ..infinite.factor import check_memory, memory_to_solve
     from ..infinite.tiles import duration, seconds_per_pair
 
     train = points.inputs["train"]
     n, others = len(train), sum(len(x) for part, x in points.inputs.items() if part != "train")
     pairs = n * (n + 1) // 2 + n * others
-    if 8 * n * n > (available := free_memory()):
-        raise MemoryError(
-            f"train: {n} points need {size(8 * n * n)} of memory to solve for, and {size(available)} is free: give fewer points"
-        )
+    check_memory(n)
     rows = train[: settings.tile].numpy()
     each = seconds_per_pair(made, rows, settings.memory, torch.device(settings.device)) / (
         settings.workers or 1
@@ -192,7 +190,7 @@ def _announce(made: Any, settings: Namespace, points: Points, path: Path) -> Non
     console.print(
         f"{type(made).__name__} of {settings.model.class_path}: {counts} points, {pairs:.3g} pairs in {settings.dtype}\n"
         f"Cost: at {1e6 * each:.3g} µs a pair about {duration(pairs * each)} here, less what is there already; "
-        f"{size(pairs * train.element_size())} on the disk; {size(8 * n * n)} of memory to solve for {n} points\n"
+        f"{size(pairs * train.element_size())} on the disk; {size(memory_to_solve(n))} of memory to solve for {n} points\n"
         f"Run folder: {path}  (stopped? give the same command --output {path} to continue)",
         markup=False, soft_wrap=True,
     )  # fmt: skip

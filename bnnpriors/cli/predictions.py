@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import Namespace
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets import Dataset
@@ -88,24 +87,6 @@ class Points:
         return torch.arange(*ends.get(part, (0, 0)))
 
 
-class _SideBySide:
-    """Stored matrices of the same rows as one, read when it is asked for."""
-
-    def __init__(self, parts: list[Any]) -> None:
-        self.parts = parts
-        self.shape = (parts[0].shape[0], sum(part.shape[1] for part in parts))
-
-    def __getitem__(self, index: tuple[NDArray[np.integer], NDArray[np.integer]]) -> NDArray[Any]:
-        rows, columns = (np.asarray(each).ravel() for each in index)
-        result, start = np.empty((len(rows), len(columns))), 0
-        for part in self.parts:
-            here = (columns >= start) & (columns < start + part.shape[1])
-            if here.any():
-                result[:, here] = part[np.ix_(rows, columns[here] - start)]
-            start += part.shape[1]
-        return result
-
-
 def predictions(
     made: Any, grams: Mapping[str, Any], points: Points, settings: Namespace
 ) -> Iterator[dict[str, Any]]:
@@ -118,7 +99,7 @@ def predictions(
 
     data: Dataset = settings.data
     variances = torch.cat([made.variance(x).detach().double().cpu() for x in points.inputs.values()])
-    kernel = PrecomputedKernel(_SideBySide(list(grams.values())), variances)
+    kernel = PrecomputedKernel(list(grams.values()), variances)
     is_classification = data.kind == "classification"
 
     def values(part: str) -> Tensor:

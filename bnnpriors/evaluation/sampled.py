@@ -105,6 +105,15 @@ class SamplePredictive(Predictive):
         y = self.targets(y)
         return torch.cat([self._mixture_cdf(outputs)(y[piece]) for piece, outputs in self._pieces()])
 
+    def cdf_by_chain(
+        self, y: Float[Tensor, "values points out"], points: slice = slice(None)
+    ) -> Float[Tensor, "chains values points out"]:
+        """P(Y ≤ y) at some of the points for several y, under the draws of each chain. Regression only."""
+        self._require("regression", "cdf_by_chain")
+        each = self._cdf(self.outputs[:, points])
+        chains = [each(value).unflatten(0, (self.num_chains, -1)).mean(1) for value in y]
+        return torch.stack(chains, dim=1)
+
     def quantile(self, probability: float | Float[Tensor, "batch out"]) -> Float[Tensor, "batch out"]:
         """The inverse of the mixture's `cdf`, by bisection. Raises `ValueError` for probabilities outside
         (0, 1).
@@ -194,11 +203,16 @@ class SamplePredictive(Predictive):
         return per_draw(self.likelihood, method, self.latents, outputs, *shared)
 
     def _mixture_cdf(self, outputs: Tensor) -> Callable[[Tensor], Tensor]:
+        each = self._cdf(outputs)
+        return lambda y: each(y).mean(0)
+
+    def _cdf(self, outputs: Tensor) -> Callable[[Tensor], Tensor]:
+        """y [batch, out] -> P(Y ≤ y | draw), [draws, batch, out]."""
         if hasattr(self.likelihood, "cdf"):
-            return lambda y: self._per_draw("cdf", outputs, y).mean(0)
+            return lambda y: self._per_draw("cdf", outputs, y)
         means = self._per_draw("mean", outputs)
         scales = self._per_draw("variance", outputs).sqrt().clamp(min=torch.finfo(means.dtype).tiny)
-        return lambda y: torch.special.ndtr((y - means) / scales).mean(0)
+        return lambda y: torch.special.ndtr((y - means) / scales)
 
     def _pieces(self) -> Iterator[tuple[slice, Tensor]]:
         size = max(1, _MAX_ELEMENTS // max(1, self.num_draws * math.prod(self.outputs.shape[2:])))

@@ -11,13 +11,15 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from ..evaluation import LogisticNormalPredictive
-from .factor import factorise
-from .regression import ROWS, GPRegression
+from .factor import ROWS, factorise
+from .regression import GPRegression
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
     from .precomputed import PrecomputedKernel
 
+LEFT_OUT = 10_000
+"""Training points, the last ones, that choose the temperature."""
 TEMPERATURES = (1e-3, 10.0)
 SCALES = (1e-3, 1e5)
 
@@ -47,9 +49,9 @@ class LeastSquaresClassifier:
     """Classification by regression (Rasmussen & Williams 2006, section 6.5): f ~ GP(0, sK) fits y_c = 1[class is c] − 1/C.
 
     The regression knows no classes; probabilities come out of it as p(c|x) = E[softmax(f(x)/τ)_c] over the posterior of f at x
-    (noise not included), which are then judged, and τ chosen, as such: τ minimises −Σ_i log p(c_i|x_i) over training points, each
-    predicted from all others. That takes no further data and no further factorisation. The most probable class is that of the
-    largest mean.
+    (noise not included), which are then judged, and τ chosen, as such: τ minimises −Σ_i log p(c_i|x_i) over training points (of
+    more than 10,000 the last 10,000), each predicted from all others. That takes no further data and no further factorisation.
+    The most probable class is that of the largest mean.
 
     Args:
         kernel, x: as for `GPRegression`.
@@ -88,11 +90,12 @@ class LeastSquaresClassifier:
 
     @torch.no_grad()
     def _best_temperature(self) -> float:
-        pred = self.regression.leave_one_out()
+        labels = self._labels[-LEFT_OUT:]
+        pred = self.regression.leave_one_out(len(labels))
 
         def loss(log_temperature: float) -> float:
             softened = _softened(pred.mean, pred.epistemic_variance, math.exp(log_temperature))
-            return -float(softened.log_prob(self._labels).mean())
+            return -float(softened.log_prob(labels).mean())
 
         bounds = tuple(math.log(bound) for bound in TEMPERATURES)
         return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)

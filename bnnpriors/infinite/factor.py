@@ -7,16 +7,39 @@ from jaxtyping import Float64
 from scipy.linalg import lapack
 from torch import Tensor
 
+from ..cost import free_memory, size
+
 JITTERS = (0.0, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
 """Tried one after another, relative to the mean of the diagonal."""
 ROWS = 1024
+BLOCK_BYTES = 2**28
+"""Of the covariances of all training points with the new ones that are predicted at once, at most."""
+
+
+def points_at_once(n: int) -> int:
+    """New points that are predicted at once from n training points."""
+    return max(1, min(ROWS, BLOCK_BYTES // (8 * n)))
+
+
+def memory_to_solve(n: int) -> int:
+    """Bytes that exact regression on n points takes on the CPU: one n × n matrix of float64, and two blocks of predictions."""
+    return 8 * n * n + 2 * 8 * n * points_at_once(n)
+
+
+def check_memory(n: int) -> None:
+    """Raise MemoryError where exact regression on n points does not fit what is free."""
+    if (needed := memory_to_solve(n)) > (available := free_memory()):
+        raise MemoryError(
+            f"exact regression on {n} points needs {size(needed)} of memory and {size(available)} is free: give fewer points, or "
+            "use IterativeGPRegression, which reads the matrix of a PrecomputedKernel from the disk strip by strip"
+        )
 
 
 def factorise(matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"]) -> tuple[Tensor, float]:
     """The Cholesky factor L of K + diag(noise) and the jitter on its diagonal, 0 if it needed none.
 
     On the CPU it takes no more memory than K has: L is written over the lower triangle of `matrix`, and the strict upper one
-    keeps K's, so read the result as lower triangular (`solve_triangular(..., upper=False)` and `cholesky_solve` do).
+    keeps K's, so read the result as lower triangular (`solve_triangular(..., upper=False)` does).
 
     Args:
         matrix: K, symmetric and contiguous; overwritten. noise: σ², [] or [n].
@@ -39,6 +62,16 @@ def factorise(matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"]) -> 
             if not bool(failed.any()):
                 return factor, jitter
     raise ValueError(not_definite(scale, float(noise.min())))
+
+
+def inverse_diagonal(factor: Float64[Tensor, "n n"]) -> Float64[Tensor, " n"]:
+    """The diagonal of (LLᵀ)⁻¹; on the CPU in the memory of one copy of L."""
+    if factor.device.type != "cpu":
+        return torch.cholesky_inverse(factor).diagonal()
+    inverse, _ = lapack.dpotri(
+        factor.clone(memory_format=torch.contiguous_format).numpy().T, lower=0, overwrite_c=1
+    )
+    return torch.from_numpy(inverse.diagonal().copy())
 
 
 def not_definite(scale: float, noise: float) -> str:

@@ -18,6 +18,7 @@ from . import library
 from .layout import Layout, lay_out_memory
 from .lowering import lower
 from .own_values import OwnValues
+from .pairs import PairKernel
 from .recursion import Recursion
 from .steps import Step, Unfusable
 
@@ -54,9 +55,8 @@ class Prepared:
         return library.Side(*(tensor.data_ptr() for tensor in tensors), self.count)
 
 
-class FusedKernel:
-    """The kernel of a recursion by the compiled part: `matrix`, or in blocks of one's own, `prepare` images once and then
-    `block` any two sets of them.
+class FusedKernel(PairKernel[Prepared]):
+    """The kernel of a recursion by the compiled part.
 
     Args:
         recursion: the plan and the hyperparameters, whose values are read here.
@@ -82,29 +82,6 @@ class FusedKernel:
         tile = self._bytes * self._layout.work_vectors(1)
         if tile > TILE_BYTES:
             raise Unfusable(f"a tile of pairs with all their positions takes {tile / 2**30:.3g} GiB")
-
-    def matrix(
-        self, x1: Float[Tensor, "n channels *positions"], x2: Tensor | None, memory: int
-    ) -> Float[Tensor, "n m"]:
-        """K between two sets of images, or of one with itself (x2 = None).
-
-        Args:
-            memory: bytes for one block in the recursion of each image with itself.
-        """
-        columns = x1 if x2 is None else x2
-        out = x1.new_empty(len(x1), len(columns))
-        size = self._images_of_a_block(x1)
-        for i in range(0, len(x1), size):
-            one, rows = self.prepare(x1[i : i + size], memory), slice(i, i + size)
-            for j in range(i if x2 is None else 0, len(columns), size):
-                across = slice(j, j + size)
-                if x2 is None and i == j:
-                    self.own_block(one, out=out[rows, across])
-                    continue
-                self.block(one, self.prepare(columns[across], memory), out=out[rows, across])
-                if x2 is None:
-                    out[across, rows] = out[rows, across].mT
-        return out
 
     def prepare(self, x: Float[Tensor, "n channels *positions"], memory: int) -> Prepared:
         """What is needed of each image by itself, for calls of `block` and `own_block`."""

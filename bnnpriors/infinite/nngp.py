@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float
@@ -56,6 +56,12 @@ class InfiniteWidthKernel(LayerKernel):
     @backend.setter
     def backend(self, backend: Backend) -> None:
         self._backend = check_backend(backend)
+
+    @torch.no_grad()
+    def backend_of(self, x: Float[Tensor, "n *shape"]) -> Literal["fused", "torch"]:
+        """What computes `gram(x)` here: what "auto" comes to."""
+        x = self._inputs(x[:1])
+        return "torch" if choose(self.backend, self._recursion(x), x, None) is None else "fused"
 
     @overload
     def gram(

@@ -11,6 +11,8 @@ from jaxtyping import Float64, Num
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .stored import StoredGram
+
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     from gpytorch.kernels import Kernel
@@ -25,9 +27,9 @@ class PrecomputedKernel(Kernel):
     `GPRegression(PrecomputedKernel(K), torch.arange(1000), y)`.
 
     Args:
-        matrix: K, [rows, points]: of the first `rows` points, which may be trained on, with all points. A tensor, or an array on
-            disk that is read strip by strip: `numpy.load(file, mmap_mode="r")`, zarr, or anything with a `shape` and
-            `read(rows, columns)` for slices.
+        matrix: K, [rows, points]: of the first `rows` points, which may be trained on, with all points; or a list of matrices of
+            these rows, side by side. A tensor, or an array on disk that is read part by part: a `StoredGram`,
+            `numpy.load(file, mmap_mode="r")`, zarr, or anything with a `shape` and `read(rows, columns)` for slices.
         variances: K_ii, [points]: needed where there are points beyond the rows, whose variances the matrix does not hold.
 
     Raises:
@@ -38,22 +40,26 @@ class PrecomputedKernel(Kernel):
 
     def __init__(self, matrix: Any, variances: Num[Tensor, " points"] | None = None) -> None:
         super().__init__()
-        shape = tuple(matrix.shape)
-        if len(shape) != 2 or shape[0] > shape[1] or not shape[0]:
+        self._parts: list[Any] = list(matrix) if isinstance(matrix, (list, tuple)) else [matrix]
+        shapes = [tuple(part.shape) for part in self._parts]
+        rows, points = shapes[0][:1] if shapes else (), sum(shape[-1] for shape in shapes)
+        if any(len(shape) != 2 or shape[:1] != rows for shape in shapes) or not 0 < (*rows, 0)[0] <= points:
             raise ValueError(
-                f"PrecomputedKernel: matrix {shape} given, expected [rows, points] with points ≥ rows"
+                f"PrecomputedKernel: matrices {shapes} given, expected [rows, points] with points ≥ rows, of the same rows"
             )
-        if variances is None and shape[0] < shape[1]:
+        self.shape = (rows[0], points)
+        """(rows, points)."""
+        if variances is None and self.shape[0] < self.shape[1]:
             raise ValueError(
-                f"PrecomputedKernel: matrix {shape} given alone; the variances of points {shape[0]} to {shape[1] - 1} are not "
-                "in it: give variances=kernel.variance(x)"
+                f"PrecomputedKernel: matrix {self.shape} given alone; the variances of points {self.shape[0]} to "
+                f"{self.shape[1] - 1} are not in it: give variances=kernel.variance(x)"
             )
-        self.stored = matrix
         if variances is None:
-            variances = _diagonal(matrix)
-        if variances.shape != shape[1:]:
+            pieces = torch.arange(self.shape[0]).split(ROWS)
+            variances = torch.cat([self._take(piece, piece).diagonal() for piece in pieces])
+        if variances.shape != self.shape[1:]:
             raise ValueError(
-                f"PrecomputedKernel: variances {tuple(variances.shape)} given, expected ({shape[1]},)"
+                f"PrecomputedKernel: variances {tuple(variances.shape)} given, expected ({self.shape[1]},)"
             )
         self.register_buffer("variances", variances.double())
 
@@ -67,13 +73,13 @@ class PrecomputedKernel(Kernel):
         """
         first = self._numbers(x1)
         second = first if x2 is None else self._numbers(x2)
-        rows = self.stored.shape[0]
+        rows = self.shape[0]
         if not len(first) or not len(second):
             return torch.empty(len(first), len(second), dtype=torch.float64)
         if int(first.max()) < rows:
-            return _take(self.stored, first, second)
+            return self._take(first, second)
         if int(second.max()) < rows:
-            return _take(self.stored, second, first).mT
+            return self._take(second, first).mT
         raise ValueError(
             f"PrecomputedKernel: K between points {int(first.max())} and {int(second.max())} is not in the matrix, which has the "
             f"first {rows} with all others; train on points below {rows}"
@@ -94,7 +100,7 @@ class PrecomputedKernel(Kernel):
     def _numbers(self, x: Tensor) -> Tensor:
         """Numbers of points as integers."""
         flat = x.reshape(-1)
-        points = self.stored.shape[1]
+        points = self.shape[1]
         if x.ndim not in (1, 2) or flat.numel() != len(x):
             raise ValueError(
                 f"PrecomputedKernel: points {tuple(x.shape)} given, expected numbers, [n] or [n, 1]"
@@ -105,19 +111,36 @@ class PrecomputedKernel(Kernel):
             )
         return flat.long().cpu()
 
+    def _take(self, rows: Tensor, columns: Tensor) -> Float64[Tensor, "n m"]:
+        """Some rows and columns in one tensor, which is filled part by part."""
+        device = self._parts[0].device if isinstance(self._parts[0], Tensor) else None
+        result = torch.empty(len(rows), len(columns), dtype=torch.float64, device=device)
+        start = 0
+        for part in self._parts:
+            here = ((columns >= start) & (columns < start + part.shape[1])).nonzero()[:, 0]
+            if len(here) and _is_range(here):
+                _fill(part, rows, columns[here] - start, result[:, here[0] : here[-1] + 1])
+            elif len(here):
+                piece = result.new_empty(len(rows), len(here))
+                _fill(part, rows, columns[here] - start, piece)
+                result[:, here.to(result.device)] = piece
+            start += part.shape[1]
+        return result
 
-def _take(matrix: Any, rows: Tensor, columns: Tensor) -> Tensor:
-    """Some rows and columns in float64, strip by strip."""
-    if isinstance(matrix, Tensor):
-        return matrix[rows.to(matrix.device)][:, columns.to(matrix.device)].double()
-    result = torch.empty(len(rows), len(columns), dtype=torch.float64)
-    across = columns.numpy()
-    for start in range(0, len(rows), ROWS):
-        down = rows[start : start + ROWS].numpy()
-        result[start : start + ROWS] = torch.from_numpy(
-            np.asarray(_strip(matrix, down, across), dtype=np.float64)
+
+def _fill(matrix: Any, rows: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Copy some rows and columns of a matrix: tile by tile where it is stored so, and strip by strip otherwise."""
+    if isinstance(matrix, StoredGram) and len(rows) and _is_range(rows) and _is_range(columns):
+        matrix.read(
+            slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1), out=out
         )
-    return result
+        return
+    for start in range(0, len(rows), ROWS):
+        strip = slice(start, start + ROWS)
+        if isinstance(matrix, Tensor):
+            out[strip] = matrix[rows[strip].to(matrix.device)][:, columns.to(matrix.device)]
+        else:
+            out[strip] = torch.from_numpy(np.asarray(_strip(matrix, rows[strip].numpy(), columns.numpy())))
 
 
 def _strip(matrix: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Any:
@@ -128,9 +151,6 @@ def _strip(matrix: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> 
     return matrix.oindex[rows, columns] if hasattr(matrix, "oindex") else matrix[np.ix_(rows, columns)]
 
 
-def _diagonal(matrix: Any) -> Tensor:
-    if isinstance(matrix, Tensor):
-        return matrix.diagonal()
-    count = matrix.shape[0]
-    parts = [_take(matrix, piece, piece).diagonal() for piece in torch.arange(count).split(ROWS)]
-    return torch.cat(parts)
+def _is_range(numbers: Tensor) -> bool:
+    """Whether numbers, of which there is one at least, follow one another."""
+    return torch.equal(numbers, torch.arange(int(numbers[0]), int(numbers[0]) + len(numbers)))

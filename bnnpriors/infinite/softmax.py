@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ..evaluation import LogisticNormalPredictive
 from .classification import SCALES, checked_labels
-from .factor import factorise
-from .regression import ROWS
+from .factor import ROWS, factorise
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel

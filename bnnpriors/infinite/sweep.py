@@ -52,7 +52,7 @@ def sweep(
     for length in lengthscales:
         other = with_lengthscale(recursion, layer, length)
         fused = choose(backend, other, x1, x2)
-        if fused is not None and not kernels:
+        if isinstance(fused, FusedKernel) and not kernels:
             try:
                 return ReadoutSweep(fused, recursion, layer)(x1, x2, lengthscales, memory)
             except Unfusable:

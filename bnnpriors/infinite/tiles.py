@@ -35,6 +35,7 @@ logger = logging.getLogger("bnnpriors")
 
 ENOUGH = 0.3
 """Seconds of a trial that is long enough to tell how long the rest will take."""
+CPU = torch.device("cpu")
 Rows = NDArray[Any]
 Task = Callable[..., Any]
 
@@ -98,7 +99,13 @@ def store_gram(
     lay_out(kernel.program, tuple(x1.shape[1:]))
     shape = (len(x1), len(x1 if x2 is None else x2))
     store = StoredGram.begin(
-        path, shape, x1.dtype, tile, fingerprint(kernel, x1, x2), is_symmetric=x2 is None, resume=resume
+        path,
+        shape,
+        x1.dtype,
+        tile,
+        fingerprint(kernel, x1, x2, device),
+        is_symmetric=x2 is None,
+        resume=resume,
     )
     try:
         missing = [each for each in store.tiles() if not store.done[each]]
@@ -118,8 +125,13 @@ def store_gram(
     return StoredGram.open(path)
 
 
-def fingerprint(kernel: InfiniteWidthKernel, x1: Tensor, x2: Tensor | None) -> dict[str, Any]:
-    """What makes two matrices the same: layer program, hyperparameters, inputs (by sha256) and dtype."""
+def fingerprint(
+    kernel: InfiniteWidthKernel, x1: Tensor, x2: Tensor | None, device: torch.device = CPU
+) -> dict[str, Any]:
+    """What makes two matrices the same: layer program, hyperparameters, inputs (by sha256), dtype and backend.
+
+    The backends round differently. On the CPU it is the one that this machine uses, elsewhere the one that was asked for.
+    """
     layers = [
         replace(
             layer,
@@ -135,6 +147,7 @@ def fingerprint(kernel: InfiniteWidthKernel, x1: Tensor, x2: Tensor | None) -> d
         "hyperparameters": [value.tolist() for value in values],
         "inputs": [describe(x1.detach()), "the same" if x2 is None else describe(x2.detach())],
         "dtype": str(x1.dtype),
+        "backend": kernel.backend_of(x1) if device.type == "cpu" else f"{kernel.backend} on {device.type}",
     }
 
 

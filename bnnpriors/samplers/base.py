@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
@@ -36,6 +37,11 @@ class Sampler:
     independent_chains = True
     """Whether a step of one chain ignores the others, so that chains can be spread over threads."""
 
+    @property
+    def independent_draws(self) -> bool:
+        """Whether chains ignore each other after warm-up at least, so that they can be spread over threads then (see `split`)."""
+        return self.independent_chains
+
     independent_rungs = True
     """Whether a step of one rung's chains ignores the other rungs, so that rungs can be spread over processes."""
 
@@ -44,6 +50,12 @@ class Sampler:
 
     preserves_volume = True
     """Whether a step without friction and noise has a Jacobian of 1; else its Metropolis test counts the change of volume."""
+
+    vectorised = True
+    """Whether a step of many chains is one program, not one step after another, so that checks can afford a thousand chains."""
+
+    has_law = True
+    """Whether steps after warm-up leave exp(−U/T) as it is, but for an error of the step size. Baselines have no such law."""
 
     anneals = True
     """Whether at T = 0, as in a schedule's exploration, steps go down the potential."""
@@ -73,6 +85,14 @@ class Sampler:
         """
         new = self.init(target, state.theta, streams)
         return state._replace(**{n: getattr(new, n) for n in ("gradient", "potential") if n in state._fields})
+
+    def split(self, state: Any, chains: Sequence[slice]) -> list[Any]:
+        """States of some chains each, after warm-up. One whose chains share tensors overrides this and `join`."""
+        return [type(state)(*(value[part] for value in state)) for part in chains]
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """The inverse of `split`."""
+        return type(states[0])(*(torch.cat(values) for values in zip(*states, strict=True)))
 
     def frictionless(self) -> Sampler:
         """The sampler whose momentum neither decays nor is refreshed within a step; `checks.check_sampler` runs it backwards.

@@ -90,6 +90,7 @@ class ChEES(Sampler):
 
     exact_gradients = True
     independent_chains = False
+    independent_draws = True
     state_type = ChEESState
 
     def __post_init__(self) -> None:

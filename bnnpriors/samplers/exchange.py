@@ -43,6 +43,7 @@ class ReplicaExchange(Wrapper):
     every: int = 1
 
     independent_chains = False
+    independent_draws = False
     independent_rungs = False
     own_fields: ClassVar[tuple[str, ...]] = ("iteration", "replica", "headed", "trips", "proposed", "chance")
 

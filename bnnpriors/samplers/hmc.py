@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ from ..streams import Streams
 from .adaptation import Covariances, DualAveraging, Moments, metric_windows
 from .base import Sampler, positive, settle, whole
 from .metric import Dense, Diagonal, check_dense, check_metric, leapfrog
-from .rungs import Rungs
+from .rungs import Rungs, deal_anew
+
+_SHARED = ("inverse", "factor", "squares")
 
 
 class HMCState(NamedTuple):
@@ -102,6 +105,11 @@ class HMC(Sampler):
         """Whether each chain has a metric of its own."""
         return self.metric != "dense"
 
+    @property
+    def independent_draws(self) -> bool:
+        """They share the metric, which is frozen."""
+        return True
+
     def check(self, target: Target) -> None:
         """No minibatches, and not too many latents for a dense metric."""
         super().check(target)
@@ -130,7 +138,7 @@ class HMC(Sampler):
 
     def step(self, target: Target, state: Any, streams: Streams) -> tuple[Any, dict[str, Tensor]]:
         """One trajectory and its Metropolis test."""
-        metric = self._metric(state)
+        metric = self._metric(state, target)
         noise = streams.normal(target.dim)
         factor = 1 + self.jitter * (2 * streams.uniform() - 1)
         step = (state.step_size * factor.to(state.step_size))[:, None]
@@ -166,14 +174,39 @@ class HMC(Sampler):
             step_size = averaging.log_average.exp()
         return state._replace(step_size=step_size, averaging=torch.stack(averaging, dim=1))
 
+    def split(self, state: Any, chains: Sequence[slice]) -> list[Any]:
+        """A dense metric is dealt out anew among the chains of each part."""
+        if self.metric != "dense":
+            return super().split(state, chains)
+        whole, parts = Rungs(state.temperature), []
+        for part in chains:
+            rest = {name: value[part] for name, value in state._asdict().items() if name not in _SHARED}
+            rungs = Rungs(rest["temperature"])
+            shared = {name: deal_anew([(whole, getattr(state, name))], rungs) for name in _SHARED}
+            parts.append(DenseHMCState(**rest, **shared))
+        return parts
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """The inverse of `split`."""
+        if self.metric != "dense":
+            return super().join(states)
+        names = [name for name in DenseHMCState._fields if name not in _SHARED]
+        rest = {name: torch.cat([getattr(state, name) for state in states]) for name in names}
+        whole, rungs = Rungs(rest["temperature"]), [Rungs(state.temperature) for state in states]
+        shared = {}
+        for name in _SHARED:
+            dealt = [getattr(state, name) for state in states]
+            shared[name] = deal_anew(list(zip(rungs, dealt, strict=True)), whole)
+        return DenseHMCState(**rest, **shared)
+
     def gradients(self, target: Target) -> tuple[float, float]:
         """One exact gradient a leapfrog step."""
         return float(self.num_steps), 0.0
 
-    def _metric(self, state: Any) -> Diagonal | Dense:
+    def _metric(self, state: Any, target: Target) -> Diagonal | Dense:
         if self.metric != "dense":
             return Diagonal(state.inverse_mass)
-        rungs = Rungs(state.temperature)
+        rungs = Rungs(state.temperature, target.plan.chunk_size)
         return Dense(rungs, rungs.gather(state.inverse), rungs.gather(state.factor))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Float64
@@ -98,22 +99,25 @@ def leapfrog_each(
     inverse_mass: Float[Tensor, "chains dim"],
     steps: Float[Tensor, " chains"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`leapfrog` of every chain for its own number of steps. Chains that are done drop out, so no gradient is wasted."""
+    """`leapfrog` of every chain for its own number of steps, bit for bit. Chains that are done drop out."""
     lengths = sorted({int(number) for number in steps.tolist()})
     if len(lengths) == 1:
         move = Diagonal(inverse_mass).mover(step)
         return leapfrog(target, theta, gradient, momentum, step, move, lengths[0])
-    theta, gradient, momentum = theta.clone(), gradient.clone(), momentum.clone()
-    potential = gradient.new_zeros(len(theta), dtype=torch.float64)
-    done = 0
-    for length in lengths:
-        on = (steps >= length).nonzero()[:, 0]
-        move = Diagonal(inverse_mass[on]).mover(step[on])
-        theta[on], potential[on], gradient[on], momentum[on] = leapfrog(
-            target.part(on), theta[on], gradient[on], momentum[on], step[on], move, length - done
-        )
-        done = length
-    return theta, potential, gradient, momentum
+    ends = [torch.empty_like(part) for part in (theta, step[:, 0].double(), gradient, momentum)]
+    on = torch.arange(len(theta), device=theta.device)
+    momentum = momentum - 0.5 * step * gradient
+    for done, length in pairwise([0, *lengths]):
+        own, move, is_last = target.part(on), Diagonal(inverse_mass[on]).mover(step[on]), steps[on] == length
+        for index in range(done + 1, length + 1):
+            theta = move(theta, momentum)
+            potential, gradient = own.value_and_gradient(theta)
+            kick = torch.where(is_last[:, None], 0.5 * step[on], step[on]) if index == length else step[on]
+            momentum = torch.addcmul(momentum, kick, gradient, value=-1.0)
+        for end, value in zip(ends, (theta, potential, gradient, momentum), strict=True):
+            end[on[is_last]] = value[is_last]
+        theta, momentum, on = theta[~is_last], momentum[~is_last], on[~is_last]
+    return ends[0], ends[1], ends[2], ends[3]
 
 
 def check_metric(owner: object, metric: str, known: tuple[str, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,15 +16,19 @@ class Rungs:
     has its share of them, [chains, rows, dim], so that it takes the memory of one matrix a rung. `deal` and `gather` go there
     and back.
 
+    Args:
+        block: chains whose rows are multiplied in one product, so that more of them in a rung change no bit.
+
     Attributes:
-        members: indices of the chains of each rung.
+        members: indices of the chains of each rung. temperatures: of each rung.
     """
 
-    def __init__(self, temperature: Float[Tensor, " chains"]) -> None:
+    def __init__(self, temperature: Float[Tensor, " chains"], block: int | None = None) -> None:
+        self._block = block
         places: dict[float, list[int]] = {}
         for chain, value in enumerate(temperature.tolist()):
             places.setdefault(value, []).append(chain)
-        lists = list(places.values())
+        lists, self.temperatures = list(places.values()), list(places)
         self.count, self.chains = len(lists), len(temperature)
         self.members = [torch.tensor(each, device=temperature.device) for each in lists]
         self._smallest = min(map(len, lists))
@@ -49,23 +55,33 @@ class Rungs:
         self, rows: Float[Tensor, "chains dim"], matrices: Float[Tensor, "rungs dim dim"]
     ) -> Float[Tensor, "chains dim"]:
         """xᵀA, x a chain's row and A the matrix of its rung."""
-        if self.count == 1:
-            return rows @ matrices[0]
-        if self._even:
-            return torch.bmm(rows.view(self.count, -1, rows.shape[1]), matrices).view_as(rows)
-        out = torch.empty_like(rows)
-        for members, matrix in zip(self.members, matrices, strict=True):
-            out[members] = rows[members] @ matrix
-        return out
+        return self._by_rung(torch.matmul, rows, matrices)
 
     def divide(
         self, rows: Float[Tensor, "chains dim"], lower: Float[Tensor, "rungs dim dim"]
     ) -> Float[Tensor, "chains dim"]:
         """xᵀA⁻¹, A lower triangular."""
+
+        def solve(some: Tensor, matrix: Tensor) -> Tensor:
+            return torch.linalg.solve_triangular(matrix, some, upper=False, left=False)
+
+        return self._by_rung(solve, rows, lower)
+
+    def _by_rung(
+        self, function: Callable[[Tensor, Tensor], Tensor], rows: Tensor, matrices: Tensor
+    ) -> Tensor:
+        if self._even:
+            each = rows.view(self.count, -1, rows.shape[1])
+            return torch.cat([self._blocks(function, *pair) for pair in zip(each, matrices, strict=True)])
         out = torch.empty_like(rows)
-        for members, matrix in zip(self.members, lower, strict=True):
-            out[members] = torch.linalg.solve_triangular(matrix, rows[members], upper=False, left=False)
+        for members, matrix in zip(self.members, matrices, strict=True):
+            out[members] = self._blocks(function, rows[members], matrix)
         return out
+
+    def _blocks(self, function: Callable[[Tensor, Tensor], Tensor], rows: Tensor, matrix: Tensor) -> Tensor:
+        if self._block is None or self._block >= len(rows):
+            return function(rows, matrix)
+        return torch.cat([function(some, matrix) for some in rows.split(self._block)])
 
     def deal(self, matrices: Float[Tensor, "rungs dim dim"]) -> Float[Tensor, "chains rows dim"]:
         """Each chain's share of the rows of its rung's matrix."""
@@ -84,3 +100,11 @@ class Rungs:
         if self._even:
             return shares.view(self.count, -1, dim)[:, :dim]
         return torch.stack([shares[members].reshape(-1, dim)[:dim] for members in self.members])
+
+
+def deal_anew(shares: Sequence[tuple[Rungs, Tensor]], rungs: Rungs) -> Float[Tensor, "chains rows dim"]:
+    """Matrices that were dealt to other chains, dealt to these."""
+    found: dict[float, Tensor] = {}
+    for others, dealt in shares:
+        found |= dict(zip(others.temperatures, others.gather(dealt), strict=True))
+    return rungs.deal(torch.stack([found[temperature] for temperature in rungs.temperatures]))

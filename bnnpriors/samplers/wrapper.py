@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ..posterior import Target
@@ -53,6 +55,11 @@ class Wrapper(Sampler):
         return self.sampler.independent_chains
 
     @property
+    def independent_draws(self) -> bool:
+        """The other's."""
+        return self.sampler.independent_draws
+
+    @property
     def independent_rungs(self) -> bool:  # type: ignore[override]
         """The other's."""
         return self.sampler.independent_rungs
@@ -66,6 +73,16 @@ class Wrapper(Sampler):
     def preserves_volume(self) -> bool:  # type: ignore[override]
         """The other's."""
         return self.sampler.preserves_volume
+
+    @property
+    def vectorised(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.vectorised
+
+    @property
+    def has_law(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.has_law
 
     @property
     def anneals(self) -> bool:  # type: ignore[override]
@@ -89,6 +106,20 @@ class Wrapper(Sampler):
         self.sampler.check(target)
         if self.gradients(target)[0] > 0:
             target.check_exact(type(self).__name__)
+
+    def split(self, state: Any, chains: Sequence[slice]) -> list[Any]:
+        """The other's, and one's own fields."""
+        parts = zip(self.sampler.split(self.inner(state), chains), chains, strict=True)
+        return [
+            self.joined(inner, **{name: getattr(state, name)[part] for name in self.own_fields})
+            for inner, part in parts
+        ]
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """The inverse of `split`."""
+        inner = self.sampler.join([self.inner(state) for state in states])
+        own = {name: torch.cat([getattr(state, name) for state in states]) for name in self.own_fields}
+        return self.joined(inner, **own)
 
     def inner(self, state: Any) -> Any:
         """The other's part of the state."""

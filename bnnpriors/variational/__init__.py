@@ -3,6 +3,7 @@
 from . import features
 from .ascent import Bound
 from .families import DiagonalGaussian, Family, FullGaussian, Implicit
+from .flipout import Flipout
 from .function_space import FunctionSpace
 from .gaussian import Gaussian, IllDefinedError, functional_kl, kl_divergence, wasserstein_squared
 from .gaussian_fit import GaussianFit
@@ -17,6 +18,7 @@ __all__ = [
     "Box",
     "DiagonalGaussian",
     "Family",
+    "Flipout",
     "FullGaussian",
     "FullRank",
     "FunctionSpace",

@@ -183,7 +183,7 @@ class FunctionSpace:
             x, y = x[rows], y[rows]
         points = self.measurement(generator, None if size is None else x)
         theta = self._draw(num_draws, generator)
-        likelihood = self._log_likelihood(theta, x, y).mean()
+        likelihood = self._log_likelihood(theta, x, y, generator).mean()
         if self.estimator == CLOSED:
             return likelihood - self._divergence.closed(theta, points)
         return likelihood - self._divergence.surrogate(theta, points, generator)
@@ -195,7 +195,7 @@ class FunctionSpace:
         assert data.x is not None
         assert data.y is not None
         theta = self._draw(num_draws, generator)
-        each = self._log_likelihood(theta, data.x, data.y)
+        each = self._log_likelihood(theta, data.x, data.y, generator)
         rows = None
         if (size := self.posterior.batch_size) is not None:
             rows = data.x[torch.randint(len(data.x), (size,), generator=generator, device=data.x.device)]
@@ -213,11 +213,14 @@ class FunctionSpace:
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.posterior.device).manual_seed(seed)
 
-    def _log_likelihood(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """log p(y | f)/T of each draw, scaled by N/B."""
+    def _log_likelihood(self, theta: Tensor, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """log p(y | f)/T of each draw, scaled by N/B; random transformations of the data are fresh for each draw."""
         nothing = torch.zeros(len(theta), dtype=theta.dtype, device=theta.device)
         scale = self.posterior.num_data / len(x)
-        value = self.posterior.potential(theta, nothing, x, y, scale=scale, per_chain=False, with_prior=False)
+        noise = self.posterior.noise(x, len(theta), generator)
+        value = self.posterior.potential(
+            theta, nothing, x, y, noise, scale=scale, per_chain=False, with_prior=False
+        )
         return -value / self._temperature
 
     def __repr__(self) -> str:

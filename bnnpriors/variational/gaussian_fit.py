@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, distributions, nn
+from torch.func import vmap
 
 from ..draws import Draws
 from ..posterior import Posterior
 from ..store import FORMAT, Store
 from ..streams import Streams
 from .ascent import Ascent, Bound, Schedule, climb, verdict
+from .flipout import Flipout
+from .normal_part import normal_part
 
 if TYPE_CHECKING:
     from ..evaluation.sampled import SamplePredictive
@@ -24,7 +28,8 @@ class GaussianFit(nn.Module):
     """Base of the Gaussian families: q(θ) over the flat latents of a posterior, so that every prior is served, scales included.
 
     `fit` maximises L = −E_q[U(θ)]/T + H[q] (Kucukelbir et al. 1603.00788, eq. 5), at T = 1 a lower bound of the log evidence, by
-    reparametrised draws (Kingma & Welling 1312.6114): the potential's own program evaluates all of them at once.
+    reparametrised draws (Kingma & Welling 1312.6114): the potential's own program evaluates all of them at once. The entropy,
+    and E_q[log p] of latents with normal priors of fixed parameters, are in closed form, and by draws for all other priors.
 
     Args:
         posterior: one temperature; with a batch size each draw sees a minibatch of its own.
@@ -38,6 +43,8 @@ class GaussianFit(nn.Module):
     Raises:
         ValueError: a ladder of temperatures, a scale that is not positive, or another `init`.
     """
+
+    is_diagonal = False
 
     def __init__(
         self, posterior: Posterior, *, scale: float = 0.05, init: str = "prior", seed: int = 0
@@ -58,6 +65,9 @@ class GaussianFit(nn.Module):
         self.loc = nn.Parameter(start.detach().clone())
         self.raw_scale = nn.Parameter(torch.full_like(start, math.log(scale)))
         self.history: list[Bound] = []
+        self._normal = normal_part(posterior)
+        self._temperature = posterior.temperatures[0]
+        self._prior_weight = 1.0 if posterior.tempering == "posterior" else self._temperature
 
     def law(self) -> distributions.Distribution:
         """q as a distribution over [dim], with gradients in its parameters."""
@@ -83,6 +93,7 @@ class GaussianFit(nn.Module):
         num_draws: int = 8,
         schedule: Schedule | None = None,
         tolerance: float | None = None,
+        flipout: bool = False,
         seed: int = 0,
         progress: bool = True,
     ) -> GaussianFit:
@@ -91,24 +102,21 @@ class GaussianFit(nn.Module):
         Args:
             num_draws: draws of θ a step. schedule: of the learning rate, a function of the optimiser and the number of steps; a
                 half cosine down to zero if None. tolerance: the relative change of the bound at which to stop early (see
-                `verdict`); None for all steps. seed: of these draws and the minibatches.
+                `verdict`); None for all steps. flipout: for `MeanField`, whether each example has signs of its own (`Flipout`):
+                the gradient's noise then falls with the size of a minibatch, which all draws share. seed: of the draws, signs
+                and minibatches.
 
         Raises:
-            ValueError: counts below one, a rate or a tolerance that is not positive. FloatingPointError: q has left the finite
-                numbers.
+            ValueError: counts below one, a rate or a tolerance that is not positive, flipout of a q with correlations or of a
+                network without layers for it. FloatingPointError: q has left the finite numbers.
         """
         how = Ascent(num_steps, num_draws, learning_rate, schedule, tolerance)
         how.check()
-        target = self.posterior.target(num_draws)
-        temperature = target.temperature[0]
-        streams = self._streams(num_draws, seed)
-
-        def loss() -> Tensor:
-            theta = self.push(streams.normal(self.noise_size()))
-            gradient = target.gradient_estimate(theta.detach(), streams)
-            # its gradient is that of −L: ∇U is a constant here, and θ is a function of the parameters
-            return (gradient * theta).sum() / (num_draws * temperature) - self.law().entropy()
-
+        if flipout and not self.is_diagonal:
+            raise ValueError(
+                f"fit: flipout given for {type(self).__name__}, whose latents are correlated; it is for MeanField"
+            )
+        loss = self._flipped_loss(num_draws, seed) if flipout else self._shared_loss(num_draws, seed)
         heading = (
             f"{type(self).__name__}: {self.posterior.dim} latents, {num_steps} steps of {num_draws} draws"
         )
@@ -168,6 +176,56 @@ class GaussianFit(nn.Module):
         """The predictive distribution at inputs, from draws of q."""
         return self.draws(num_draws, seed=seed).predict(x)
 
+    def _shared_loss(self, num_draws: int, seed: int) -> Callable[[], Tensor]:
+        """A number with the gradient of −L: the potential's program at draws that all examples share."""
+        target = self.posterior.target(num_draws)
+        streams = self._streams(num_draws, seed)
+
+        def loss() -> Tensor:
+            theta = self.push(streams.normal(self.noise_size()))
+            fixed = theta.detach()
+            gradient = target.gradient_estimate(fixed, streams)
+            if self._normal is not None:
+                gradient = gradient - self._prior_weight * self._normal.gradient(fixed)
+            # its gradient is that of −L: ∇U is a constant here, and θ is a function of the parameters
+            return (gradient * theta).sum() / (num_draws * self._temperature) + self._known()
+
+        return loss
+
+    def _flipped_loss(self, num_draws: int, seed: int) -> Callable[[], Tensor]:
+        """The same with signs of each example."""
+        posterior, flip = self.posterior, Flipout(self.posterior)
+        x, y, size = posterior.data.x, posterior.data.y, posterior.batch_size or posterior.num_data
+        assert x is not None
+        assert y is not None
+        generator = torch.Generator(posterior.device).manual_seed(seed)
+
+        def loss() -> Tensor:
+            noise = torch.randn(
+                num_draws, self.noise_size(), generator=generator, device=x.device, dtype=self.loc.dtype
+            )
+            theta = self.push(noise)
+            rows = torch.randint(len(x), (size,), generator=generator, device=x.device)
+            batch, targets = (x, y) if size == len(x) else (x[rows], y[rows])
+            outputs = flip.outputs(theta, self.loc, batch, flip.signs(num_draws, size, generator))
+            swaps = posterior.likelihood_swaps(posterior.layout.unpack(theta))
+            each = vmap(posterior.log_likelihood, in_dims=(0, 0, None))(swaps, outputs, targets)
+            potential = -len(x) / size * each.flatten(1).sum(1)
+            potential = potential - self._prior_weight * vmap(posterior.weights)(theta)[1]
+            if self._normal is not None:
+                potential = potential - self._prior_weight * self._normal.energy(theta)
+            return potential.mean() / self._temperature + self._known()
+
+        return loss
+
+    def _known(self) -> Tensor:
+        """What has a closed form: E_q[−log p] of the latents with normal priors, over T, less the entropy."""
+        law = self.law()
+        if self._normal is None:
+            return -law.entropy()
+        prior = self._normal.expected(self.loc, law.variance)
+        return self._prior_weight / self._temperature * prior - law.entropy()
+
     def _log_ratio(self, theta: Float[Tensor, "draws dim"]) -> Float64[Tensor, " draws"]:
         """log p(θ, y)/T − log q(θ)."""
         return self.posterior.log_density(theta) - self.law().log_prob(theta).double()
@@ -176,7 +234,9 @@ class GaussianFit(nn.Module):
     def _bound(self, step: int, num_draws: int, seed: int) -> Bound:
         theta = self.sample(num_draws, seed=seed)
         values = self.posterior.log_density(theta)
-        value = float(values.mean() + self.law().entropy())
+        if self._normal is not None:
+            values = values + self._prior_weight / self._temperature * self._normal.energy(theta)
+        value = float(values.mean() - self._known())
         return Bound(step, value, float(values.std()) / math.sqrt(num_draws) if num_draws > 1 else math.nan)
 
     def _streams(self, count: int, seed: int) -> Streams:

@@ -14,6 +14,8 @@ from .gaussian_fit import GaussianFit
 class MeanField(GaussianFit):
     """q = N(μ, diag σ²): every latent by itself (Blundell et al. 1505.05424)."""
 
+    is_diagonal = True
+
     def law(self) -> distributions.Distribution:
         """See `GaussianFit`."""
         return distributions.Independent(

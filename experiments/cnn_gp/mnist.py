@@ -1,4 +1,7 @@
-"""The three published convolutional GPs on MNIST: kernel matrices, then classification, for one or more training sizes."""
+"""The three published convolutional GPs on MNIST: kernel matrices, then classification, for one or more training sizes.
+
+The matrices go to folders tile by tile: the same command goes on where it was stopped.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blocks import compute, read
 from rich.console import Console
 from torch import Tensor
 
 import bnnpriors as bp
 from bnnpriors import infinite
+from bnnpriors.cost import free_memory, size
+from bnnpriors.disk import free_bytes
 from bnnpriors.infinite import zoo
+from bnnpriors.infinite.factor import check_memory, memory_to_solve
 from bnnpriors.infinite.nngp import MEMORY
-from bnnpriors.infinite.tiles import seconds_per_pair
+from bnnpriors.infinite.tiles import duration, seconds_per_pair
 
 NETWORKS = {"convnet": zoo.convnet_gp, "residual": zoo.residual_cnn_gp, "resnet": zoo.resnet32_gp}
-SUBSET = 2000
-"""Points from which the noise and scale of a regression are chosen."""
 FEW = 300
 """Points from which the scale of a softmax classifier is chosen."""
 HERE = Path(__file__).parent
+console = Console(stderr=True, highlight=False)
 
 
 def kernel(name: str) -> infinite.InfiniteWidthKernel:
@@ -53,24 +57,59 @@ def images(
     return {name: mnist.denormalize(values) for name, values in x.items()}, y
 
 
+def announce(name: str, made: infinite.InfiniteWidthKernel, x: dict[str, Tensor], folder: Path) -> int:
+    """Say what a network will take, before it begins; the number of pairs."""
+    train = x["train"]
+    pairs = len(train) * (len(train) + 1) // 2 + len(train) * (len(x["test"]) + len(x["ood"]))
+    each = seconds_per_pair(made, train[:1024].numpy(), MEMORY, torch.device("cpu"))
+    console.print(
+        f"{name}: {', '.join(f'{len(values)} {part}' for part, values in x.items())} images, {pairs:.4g} pairs in "
+        f"{train.dtype}\n"
+        f"  time: at {1e6 * each:.3g} µs a pair, measured now, about {duration(pairs * each)} on {torch.get_num_threads()} "
+        f"threads, less what is in {folder}\n"
+        f"  disk: about {size(pairs * train.element_size())}, {size(free_bytes(folder))} is free\n"
+        f"  memory: {size(memory_to_solve(len(train)))} for the solve, {size(free_memory())} is free; {size(MEMORY)} for a "
+        "block of pairs until then"
+    )
+    return pairs
+
+
+def grams(
+    made: infinite.InfiniteWidthKernel, x: dict[str, Tensor], folder: Path
+) -> tuple[dict[str, infinite.StoredGram], dict[str, float]]:
+    """The matrices of the training images with those of each part, and the seconds that each took in all runs together."""
+    clock, found = folder / "seconds.json", {}
+    seconds: dict[str, float] = json.loads(clock.read_text()) if clock.is_file() else {}
+    for part, values in x.items():
+        key, start = f"{part}-{len(values)}", time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            others = None if part == "train" else values
+            found[part] = made.gram(x["train"], others, out=folder / f"{key}.zarr", resume=True)
+        finally:
+            seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
+            clock.write_text(json.dumps(seconds) + "\n")
+    return found, {part: seconds[f"{part}-{len(values)}"] for part, values in x.items()}
+
+
 def classify(
-    precomputed: infinite.PrecomputedKernel, labels: dict[str, Tensor], count: int, methods: list[str]
-) -> dict[str, Any]:
+    precomputed: infinite.PrecomputedKernel, labels: dict[str, Tensor], count: int, select: int, methods: list[str]
+) -> dict[str, Any]:  # fmt: skip
     """What `bp.evaluate` says of each method trained on the first `count` points, and its seconds."""
-    rows = precomputed.stored.shape[0]
-    train = torch.arange(count)
-    test = torch.arange(rows, rows + len(labels["test"]))
-    ood = torch.arange(rows + len(test), precomputed.stored.shape[1])
+    rows, points = precomputed.shape
+    train, test = torch.arange(count), torch.arange(rows, rows + len(labels["test"]))
+    ood = torch.arange(rows + len(test), points)
     y, results = labels["train"][:count], {}
     for method in methods:
         start = time.perf_counter()
         classifier: Any
+        chosen: dict[str, float] = {}
         if method == "least squares":
-            targets = torch.nn.functional.one_hot(y[:SUBSET], 10).double() - 0.1
-            gp = infinite.GPRegression(precomputed, train[:SUBSET], targets).select_noise("leave_one_out")
-            classifier = infinite.LeastSquaresClassifier(
-                precomputed, train, y, num_classes=10, noise=gp.noise.item(), scale=gp.scale.item()
-            )
+            targets = torch.nn.functional.one_hot(y[:select], 10).double() - 0.1
+            gp = infinite.GPRegression(precomputed, train[:select], targets).select_noise("leave_one_out")
+            chosen = {"noise": gp.noise.item(), "scale": gp.scale.item()}
+            classifier = infinite.LeastSquaresClassifier(precomputed, train, y, num_classes=10, **chosen)
+            chosen |= {"jitter": classifier.regression.jitter, "temperature": classifier.temperature}
         elif method == "dirichlet":
             classifier = infinite.DirichletClassifier(precomputed, train, y, num_classes=10).fit(FEW)
         else:
@@ -79,8 +118,16 @@ def classify(
                 precomputed, train, y, num_classes=10, num_inducing=min(count, 1000), scale=few.scale
             ).fit(learn_scale=False)
         figures = bp.evaluate(classifier.predict(test), labels["test"], ood=classifier.predict(ood))
-        results[method] = figures | {"seconds": time.perf_counter() - start}
+        results[method] = figures | chosen | {"seconds": time.perf_counter() - start}
     return results
+
+
+def write(file: Path, result: dict[str, Any]) -> None:
+    """A file that is there whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.replace(file)
 
 
 def main() -> None:
@@ -99,31 +146,29 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=10_000, help="test images")
     parser.add_argument("--ood", type=int, default=1000, help="images of notMNIST")
     parser.add_argument("--methods", nargs="+", default=["least squares"], help="also dirichlet, softmax")
+    parser.add_argument(
+        "--select", type=int, default=2000, help="first images by which noise and scale are chosen"
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"], help="of the recursion")
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop computing kernels after this time")
+    parser.add_argument("--only-kernels", action="store_true", help="compute the matrices, and stop there")
     parser.add_argument(
         "--swapped", action="store_true", help="train on the first test images, test on the next"
     )
     args = parser.parse_args()
-    most, console = max(args.train), Console(stderr=True)
-    pairs = most * (most + 1) // 2 + most * (args.test + args.ood)
-    gigabytes = most * (most + args.test + args.ood) * 8 / 1e9
-    console.print(f"{pairs:.3g} pairs of images a network, and {gigabytes:.2g} GB for its matrix in float64")
-    deadline = time.monotonic() + 60 * args.minutes
+    most, dtype = max(args.train), getattr(torch, args.dtype)
     x, labels = images(args.data, most, args.test, args.ood, swapped=args.swapped)
+    x = {part: values.to(dtype) for part, values in x.items()}
     for name in args.networks:
-        made = kernel(name)
-        folder = args.runs / f"{name}-{args.dtype}{'-swapped' if args.swapped else ''}"
-        inputs = {part: values.to(getattr(torch, args.dtype)) for part, values in x.items()}
-        minutes = pairs * seconds_per_pair(made, inputs["train"].numpy(), MEMORY, torch.device("cpu")) / 60
-        console.print(f"{name}: about {minutes:.2g} minutes, less the blocks in {folder}")
-        for part, others in (("train", None), ("test", inputs["test"]), ("ood", inputs["ood"])):
-            if not compute(made, folder, part, inputs["train"], others, deadline):
-                return
-        parts = [read(folder, "train", most, None)]
-        parts += [read(folder, part, most, len(x[part])) for part in ("test", "ood")]
-        variances = torch.cat([made.variance(inputs[part]).detach().double() for part in inputs])
-        precomputed = infinite.PrecomputedKernel(torch.cat([matrix for matrix, _ in parts], 1), variances)
+        made, run = kernel(name), f"{name}-{args.dtype}{'-swapped' if args.swapped else ''}"
+        folder = args.runs / f"{run}-{most:05d}"
+        pairs = announce(name, made, x, folder)
+        if not args.only_kernels:
+            check_memory(most)
+        found, seconds = grams(made, x, folder)
+        if args.only_kernels:
+            continue
+        variances = torch.cat([made.variance(values).detach() for values in x.values()])
+        precomputed = infinite.PrecomputedKernel(list(found.values()), variances)
         for count in args.train:
             result = {
                 "network": name,
@@ -131,13 +176,11 @@ def main() -> None:
                 "test": args.test,
                 "dtype": args.dtype,
                 "swapped": args.swapped,
-                "kernel_seconds": {part: seconds for part, (_, seconds) in zip(inputs, parts, strict=True)},
+                "kernel_seconds": seconds,
                 "kernel_pairs": pairs,
-                "methods": classify(precomputed, labels, count, args.methods),
+                "methods": classify(precomputed, labels, count, args.select, args.methods),
             }
-            args.results.mkdir(parents=True, exist_ok=True)
-            file = args.results / f"{folder.name}-{count:05d}-{args.test:05d}.json"
-            file.write_text(json.dumps(result, indent=1) + "\n")
+            write(args.results / f"{run}-{count:05d}-{args.test:05d}.json", result)
             errors = {method: f"{1 - m['accuracy']:.2%}" for method, m in result["methods"].items()}
             console.print(f"{name}, {count} images: error {errors}")
 

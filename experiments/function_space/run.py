@@ -2,9 +2,9 @@
 
     python experiments/function_space/run.py            # writes results/table.csv, table.md, gaps.png and jitter.png
 
-Linear models on features of one input, twenty points (`problem`). Each row is one fit of `bp.variational.fit`; judged are
-log Z − L with the measurement points of the fit and with all training points, and the predictive distribution at 50 inputs
-against the exact one: KL(q‖exact) of noisy targets, jointly, and W₂² of the function values.
+Linear models on features of one input, twenty points (`problem`), several seeds of their noise and of the fit: a fit of
+`bp.variational.fit` each. Judged are log Z − L with the measurement points of the fit and with all training points, and the
+predictive distribution at 50 inputs against the exact one: KL(q‖exact) of noisy targets, jointly, and W₂² of the function values.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ NOISE = 0.01
 COUNT = 12
 FEATURES = ("polynomial", "radial", "random ReLU", "frozen network")
 FAMILIES = ("diagonal", "full", "implicit")
-ESTIMATORS = ("closed", "spectral")
+ESTIMATORS = ("closed form", "ssge")
 MEASUREMENTS = ("training and more", "minibatch", "random")
+NAMES = ("features", "family", "estimator", "measurement points")
+FIGURES = ("gap", "gap_training", "predictive_kl", "w2_squared")
 BATCH = 5
 SETS = 200
 """Measurement sets over which an objective is averaged."""
@@ -58,10 +60,10 @@ def feature_map(name: str) -> Callable[[Tensor], Tensor]:
     return V.features.network(net)
 
 
-def problem(name: str) -> tuple[V.LinearRegression, Callable[[Tensor], Tensor]]:
+def problem(name: str, seed: int = 0) -> tuple[V.LinearRegression, Callable[[Tensor], Tensor]]:
     """y = sin 2x + ε with ε of variance 0.01, and weights N(0, 1)."""
     features, x = feature_map(name), inputs()
-    noise = torch.randn(len(x), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.randn(len(x), generator=torch.Generator().manual_seed(1 + seed), dtype=torch.float64)
     y = torch.sin(2 * x[:, 0]) + math.sqrt(NOISE) * noise
     return V.LinearRegression(features(x), y, NOISE), features
 
@@ -88,15 +90,17 @@ def family(name: str) -> V.Family:
     return (V.DiagonalGaussian if name == "diagonal" else V.FullGaussian)(COUNT, 0.1)
 
 
-def one(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
+def one(job: Job) -> dict[str, Any]:
     """Fit and judge."""
     torch.set_num_threads(1)
-    features_name, family_name, estimator, points_name, num_steps = job
-    model, features = problem(features_name)
+    features_name, family_name, estimator, points_name, seed, num_steps = job
+    model, features = problem(features_name, seed)
     points = measurement_points(points_name, model, features)
-    law, start = family(family_name), time.perf_counter()
-    V.fit(model, law, points, estimator=estimator, num_steps=num_steps, jitter=JITTER)
-    seconds = time.perf_counter() - start
+    law, start = family(family_name), time.process_time()
+    V.fit(
+        model, law, points, estimator=estimator, num_steps=num_steps, learning_rate=RATE, jitter=JITTER, seed=seed
+    )  # fmt: skip
+    seconds = time.process_time() - start
     q, exact, evidence = V.moments(law), model.posterior(), model.log_evidence()
     test = features(torch.linspace(-2.5, 2.5, 50, dtype=torch.float64)[:, None])
     generator = torch.Generator().manual_seed(3)
@@ -108,27 +112,45 @@ def one(job: tuple[str, str, str, str, int]) -> dict[str, Any]:
         "family": family_name,
         "estimator": estimator,
         "measurement points": points_name,
+        "seed": seed,
         "gap": float(evidence - own),
         "gap_training": float(evidence - model.objective(q, jitter=JITTER)),
         "predictive_kl": float(V.kl_divergence(predictive.noisy(scale), truth.noisy(scale))),
         "w2_squared": float(V.wasserstein_squared(predictive, truth)),
-        "seconds": seconds,
+        "cpu_seconds": seconds,
     }
 
 
+Job = tuple[str, str, str, str, int, int]
+RATE = 0.04
 JITTER = 1e-3
 """Standard deviation of noise on function values: with more points than weights their law has no density."""
 
 
-def jobs(num_steps: int) -> Iterator[tuple[str, str, str, str, int]]:
+def jobs(num_steps: int, seeds: int) -> Iterator[Job]:
     """All combinations; an implicit law has no closed form."""
-    for features, law, estimator, points in product(FEATURES, FAMILIES, ESTIMATORS, MEASUREMENTS):
-        if (law, estimator) != ("implicit", "closed"):
-            yield features, law, estimator, points, num_steps
+    for *names, seed in product(FEATURES, FAMILIES, ESTIMATORS, MEASUREMENTS, range(seeds)):
+        features, law, estimator, points = names
+        if (law, estimator) != ("implicit", "closed form"):
+            yield features, law, estimator, points, seed, num_steps
+
+
+def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of all seeds as one each: the mean of every figure, and the lowest and highest predictive KL."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in NAMES), []).append(row)
+    result = []
+    for names, own in found.items():
+        averages = {name: sum(row[name] for row in own) / len(own) for name in FIGURES}
+        divergences = [row["predictive_kl"] for row in own]
+        ends = {"lowest": min(divergences), "highest": max(divergences)}
+        result.append(dict(zip(NAMES, names, strict=True)) | averages | ends)
+    return result
 
 
 def write(rows: list[dict[str, Any]], folder: Path) -> None:
-    """`table.csv` and `table.md`."""
+    """`table.csv`, a row a fit, and `table.md`, of means over seeds."""
     with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
@@ -137,28 +159,31 @@ def write(rows: list[dict[str, Any]], folder: Path) -> None:
         "| features | q | estimator | measurement points | log Z − L | with all training points | predictive KL | W₂² |",
         "|---|---|---|---|--:|--:|--:|--:|",
     ]
-    for row in rows:
-        figures = [f"{row[name]:.3g}" for name in ("gap", "gap_training", "predictive_kl", "w2_squared")]
-        names = [row[name] for name in ("features", "family", "estimator", "measurement points")]
+    for row in means(rows):
+        figures = [f"{row[name]:.3g}" for name in FIGURES]
+        names = [row[name] for name in NAMES]
         lines.append("| " + " | ".join(names + figures) + " |")
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def plot_gaps(rows: list[dict[str, Any]], path: Path) -> None:
-    """Predictive KL of each combination, a panel for each set of measurement points."""
+    """Predictive KL of each combination, a panel for each set of measurement points; lines from lowest to highest seed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, len(MEASUREMENTS), sharey=True)
-    names = ("features", "family", "estimator", "measurement points")
-    found = {tuple(row[name] for name in names): row["predictive_kl"] for row in rows}
+    found = {tuple(row[name] for name in NAMES): row for row in means(rows)}
     kinds = list(dict.fromkeys((row["family"], row["estimator"]) for row in rows))
     for panel, points in zip(axes, MEASUREMENTS, strict=True):
         for k, (law, estimator) in enumerate(kinds):
-            values = [found[name, law, estimator, points] for name in FEATURES]
+            own = [found[name, law, estimator, points] for name in FEATURES]
+            values = [row["predictive_kl"] for row in own]
             places = [i + 0.15 * (k - 2) for i in range(len(FEATURES))]
-            style = {"marker": "o"} if estimator == "closed" else {"marker": "s", "mfc": "none"}
+            style = {"marker": "o"} if estimator == "closed form" else {"marker": "s", "mfc": "none"}
             colour = f"C{FAMILIES.index(law)}"
+            panel.vlines(
+                places, [row["lowest"] for row in own], [row["highest"] for row in own], color=colour, lw=1
+            )
             panel.plot(places, values, ls="", label=f"{law}, {estimator}", color=colour, **style)
         panel.set(title=points, yscale="log", xticks=range(len(FEATURES)))
         panel.set_xticklabels(FEATURES, rotation=20)
@@ -198,14 +223,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     rows = []
     with ProcessPoolExecutor(given.processes) as pool:
-        for row in pool.map(one, jobs(given.steps)):
+        for row in pool.map(one, jobs(given.steps, given.seeds)):
             rows.append(row)
             print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
     write(rows, given.output)

@@ -37,7 +37,7 @@ class Stored:
         return self._matrix[rows, columns]
 
 
-@pytest.mark.parametrize("kind", ["tensor", "numpy", "memmap", "zarr", "read"])
+@pytest.mark.parametrize("kind", ["tensor", "numpy", "memmap", "zarr", "read", "parts", "gram"])
 def test_predictions_are_those_of_the_kernel(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,7 +46,13 @@ def test_predictions_are_those_of_the_kernel(
     full = kernel.gram(x[:ROWS], x)
     y = torch.stack([x[:, 0].sin(), x[:, 1]], 1)
     stored: object = full
-    if kind != "tensor":
+    if kind == "parts":
+        stored = [full[:, :4], full[:, 4:13].numpy(), Stored(full[:, 13:])]
+    if kind == "gram":
+        options = {"tile": 4, "progress": False}
+        stored = [kernel.gram(x[:ROWS], out=tmp_path / "train", **options)]
+        stored.append(kernel.gram(x[:ROWS], x[ROWS:], out=tmp_path / "test", **options))
+    if kind in ("numpy", "memmap"):
         np.save(tmp_path / "k.npy", full.numpy())
         stored = np.load(tmp_path / "k.npy", mmap_mode="r" if kind == "memmap" else None)
     if kind == "zarr":
@@ -65,6 +71,9 @@ def test_predictions_are_those_of_the_kernel(
     torch.testing.assert_close(
         precomputed.matrix(new, chosen), kernel.gram(x[new], x[chosen]), rtol=1e-10, atol=0
     )
+    for columns in (torch.arange(2, POINTS), torch.arange(3), torch.arange(ROWS, POINTS)):
+        both = precomputed.matrix(torch.arange(1, ROWS), columns)
+        torch.testing.assert_close(both, full[1:ROWS][:, columns], rtol=1e-10, atol=0)
     assert torch.equal(
         ours.log_marginal_likelihood(),
         infinite.GPRegression(precomputed, chosen, y[chosen], noise=0.1).log_marginal_likelihood(),
@@ -96,6 +105,8 @@ def test_bad_input(as_a_user_meets_it: None) -> None:
         (matrix[:, :3], None, "points ≥ rows"),
         (matrix[:0], None, "points ≥ rows"),
         (matrix[0], None, "points ≥ rows"),
+        ([], None, "points ≥ rows"),
+        ([matrix[:3, :9], matrix[:4, 9:]], matrix.diagonal(), "of the same rows"),
         (matrix[:3], None, r"give variances=kernel.variance\(x\)"),
         (matrix[:3], matrix[:3, 0], r"expected \(14,\)"),
     ):

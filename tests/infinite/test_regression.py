@@ -142,7 +142,7 @@ def test_the_posterior_of_a_wide_network_by_importance_sampling() -> None:
 def test_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     gp, (_, _, new) = _gp(), _data()
     whole = gp.predict(new)
-    monkeypatch.setattr("bnnpriors.infinite.regression.ROWS", 2)
+    monkeypatch.setattr("bnnpriors.infinite.factor.ROWS", 2)
     torch.testing.assert_close(gp.predict(new).mean, whole.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(gp.predict(new).variance, whole.variance, rtol=1e-12, atol=0)
     assert gp.predict(new[:0]).num_points == 0

@@ -3,8 +3,9 @@ samplers with.
 
     python tests/reference/make_nuts.py [name ...]
 
-writes `nuts_<name>.npz` beside this file: what draws predict at the test inputs, [chains, draws, numbers] in
-float16 about the mean of all, with that mean, and the worst R̂ and ESS of the whole run.
+writes `nuts_<name>.npz` beside this file: `outputs` of the network at the test inputs, [chains, draws, points, out] in float16
+about the mean of all, with that mean; the likelihood's own latents, [chains, draws, ...]; and the worst R̂ and ESS of the
+predictions of the whole run.
 """
 
 import sys
@@ -52,10 +53,11 @@ def sparse() -> tuple[bp.Posterior, torch.Tensor]:
 PROBLEMS = {"classes": classes, "sparse": sparse}
 
 
-def predictions(draws: bp.Draws, x: torch.Tensor) -> np.ndarray:
-    """What each draw predicts, [chains, draws, numbers]: means, or the log odds of each class against the last."""
-    values = draws.predict(x).outputs_by_chain()
-    return (values[..., :-1] - values[..., -1:] if values.shape[-1] > 1 else values).flatten(2).numpy()
+def predictions(outputs: np.ndarray) -> np.ndarray:
+    """Numbers that outputs [chains, draws, points, out] mean: themselves, or the log odds of each class against the last."""
+    return (outputs[..., :-1] - outputs[..., -1:] if outputs.shape[-1] > 1 else outputs).reshape(
+        *outputs.shape[:2], -1
+    )
 
 
 def main() -> None:
@@ -73,17 +75,23 @@ def main() -> None:
             seed=2021,
             progress=False,
         )
-        values = predictions(draws, x)
+        predictive = draws.predict(x)
+        outputs = predictive.outputs_by_chain().numpy()
+        values = predictions(outputs)
         axes = {"chain_axis": 0, "draw_axis": 1}
         rhat = float(array_stats.rhat(values, method="rank", **axes).max())
         ess = float(array_stats.ess(values, method="bulk", **axes).min())
-        mean = values.mean((0, 1))
+        mean = outputs.mean((0, 1))
+        latents = {
+            name: value.unflatten(0, (NUM_CHAINS, -1))[:, ::thin].numpy().astype(np.float32)
+            for name, value in predictive.latents.items()
+        }
         divergent = float(draws.stats["divergent"].double().mean())
         print(f"{name}: R̂ {rhat:.4f}, ESS {ess:.0f}, divergent {divergent:.4f}", flush=True)
         np.savez_compressed(
             Path(__file__).with_name(f"nuts_{name}.npz"),
-            centred=(values - mean)[:, ::thin].astype(np.float16),
-            mean=mean, rhat=rhat, ess=ess,
+            outputs=(outputs - mean)[:, ::thin].astype(np.float16),
+            mean=mean, rhat=rhat, ess=ess, **latents,
         )  # fmt: skip
 
 

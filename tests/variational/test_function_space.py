@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import bnnpriors as bp
 from bnnpriors import priors as P
 from bnnpriors.variational import (
+    Box,
     FullRank,
     FunctionSpace,
     Gaussian,
@@ -198,6 +199,25 @@ def test_classes_have_independent_processes() -> None:
     assert divergence(fit, x) == pytest.approx(float(total), rel=1e-9)
 
 
+def test_images_and_classes_in_float32_with_minibatches_of_both() -> None:
+    """A convolution and three classes: L rises, by either estimator, against the infinite limit."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 1, 4, 4, generator=generator), torch.arange(30) % 3
+    x = x + y[:, None, None, None]
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    model = bp.attach(net, {"*.weight": P.Normal(0.0, P.fan_in(gain=2**0.5)), "*.bias": P.Normal(0.0, 1.0)})
+    posterior = bp.Posterior(model, bp.likelihoods.Categorical(), x, y, batch_size=10)
+    kernel = bp.infinite.kernel(model)
+    box = Box(-2.0, 4.0, 3, shape=(1, 4, 4))
+    for estimator in ("closed form", "ssge"):
+        fit = FunctionSpace(
+            posterior, prior=kernel, jitter=0.1, measurement=["minibatch", box], estimator=estimator
+        )
+        fit.fit(num_steps=60, learning_rate=0.03, num_draws=20, progress=False)
+        assert fit.history[-1].value > fit.history[0].value + 5, estimator
+        assert fit.predict(x, num_draws=5).probs.shape == (30, 3)
+
+
 @pytest.mark.parametrize("tempering", ["posterior", "likelihood"])
 def test_the_step_has_the_gradient_of_the_bound_at_every_temperature(tempering: str) -> None:
     """Minibatches of four with the likelihood scaled by N/B: means over 200 steps to 6 standard errors."""
@@ -300,3 +320,23 @@ def test_posteriors_and_priors_that_do_not_fit_are_refused() -> None:
     ladder, *_ = regression(temperature=[0.1, 1.0])
     with pytest.raises(ValueError, match="expected one; fit each by itself"):
         FunctionSpace(ladder, jitter=0.1)
+
+
+def test_an_augmented_likelihood_is_averaged_over_fresh_transformations() -> None:
+    x = torch.randn(6, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 1)).double()
+    copies = bp.likelihoods.Augmented(
+        bp.likelihoods.Gaussian(scale=0.5), bp.transforms.AdditiveNoise(0.1), num_samples=2
+    )
+    posterior = bp.Posterior(bp.attach(net, P.Normal(0.0, 1.0)), copies, x, x.sum((2, 3)), batch_size=4)
+    first, again = (
+        FunctionSpace(posterior, prior=None, measurement=x[:2], jitter=0.1).fit(
+            num_steps=2, num_draws=3, progress=False
+        )
+        for _ in range(2)
+    )
+    assert torch.equal(first.q.loc, again.q.loc)
+    generator = torch.Generator().manual_seed(1)
+    one, other = (first._log_likelihood(first.sample(3), x, x.sum((2, 3)), generator) for _ in range(2))
+    assert not torch.equal(one, other)
+    assert len(first.predict(x).mean) == 6
