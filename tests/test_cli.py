@@ -12,13 +12,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import bnnpriors as bp
 from bnnpriors import Draws
 from bnnpriors.cli import main
+from bnnpriors.cli.commands import _seconds
 from bnnpriors.cli.parsers import build_parser, sweep_parser
 from bnnpriors.cli.scores import _jackknife
 from bnnpriors.priors import HalfCauchy
+from bnnpriors.target import Target
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = """
@@ -158,6 +162,16 @@ def test_evaluate_and_report_work_on_what_a_run_left(finished: Path, tmp_path: P
     assert main(["report", str(run), "--output", str(tmp_path / "again.html")]) == 0
     page = (tmp_path / "again.html").read_text(encoding="utf-8")
     assert page == (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_cost_of_minibatches_is_measured_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient of the full data may take longer than all steps of a short run."""
+    x, y = torch.zeros(40, 3), torch.zeros(40, dtype=torch.long)
+    model = bp.attach(bp.models.mlp(3, 2, hidden=()), bp.priors.Normal())
+    monkeypatch.setattr(Target, "trial", lambda *_: pytest.fail("the full data were evaluated"))
+    assert _seconds(bp.Posterior(model, bp.likelihoods.Categorical(), x, y, batch_size=4), 2) > 0
+    with pytest.raises(pytest.fail.Exception):
+        _seconds(bp.Posterior(model, bp.likelihoods.Categorical(), x, y), 2)
 
 
 def test_shift_is_judged_kept_and_reported(finished: Path, tmp_path: Path) -> None:

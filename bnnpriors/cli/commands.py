@@ -21,6 +21,7 @@ from ..draws import Draws
 from ..evaluation import evaluate_shift
 from ..evaluation.report_verdict import grade
 from ..posterior import Posterior
+from ..streams import Streams
 from .build import build_posteriors, check_model_path, fill_features, named_priors, on_device, ood_inputs
 from .check import check
 from .compare import compare
@@ -166,18 +167,28 @@ def _announce(settings: Namespace, posteriors: dict[str, Posterior], path: Path)
     counts = {name: getattr(settings, name) for name in ("num_samples", "num_warmup", "num_chains", "thin")}
     cost = estimate(first, settings.sampler, in_memory=False, **counts)
     chains = settings.num_chains * len(first.temperatures)
-    target = first.target(chains)
-    theta = first.current().repeat(chains, 1)
-    target.trial(theta)
-    start = time.perf_counter()
-    target.trial(theta)
-    minutes = (time.perf_counter() - start) * cost.gradient_evaluations * len(posteriors) / 60
+    minutes = _seconds(first, chains) * cost.gradient_evaluations * len(posteriors) / 60
     say(
         f"{len(posteriors)} × {len(first.temperatures)} posteriors (priors × temperatures), {settings.num_chains} chains each, "
         f"{first.dim} parameters, {first.num_data} training points"
     )
     say(f"Cost of each prior: {cost}; all together about {minutes:.1f} min here")
     say(f"Run folder: {path}  (stopped? give the same command --output {path} to continue)")
+
+
+def _seconds(posterior: Posterior, chains: int) -> float:
+    """Of a full-data gradient of all chains: of the second one, or N/B times that of a minibatch where there are minibatches."""
+    target, theta = posterior.target(chains), posterior.current().repeat(chains, 1)
+    streams = Streams(0, [(0, chain) for chain in range(chains)], dtype=theta.dtype, device=theta.device)
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        if posterior.batch_size is None:
+            target.trial(theta)
+        else:
+            target.gradient_estimate(theta, streams)
+        seconds = time.perf_counter() - start
+    return seconds * (1.0 if posterior.batch_size is None else posterior.num_data / posterior.batch_size)
 
 
 def _worst(rows: Sequence[dict[str, Any]]) -> str:

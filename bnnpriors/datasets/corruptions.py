@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnnpriors.datasets.dataset import Dataset
+from bnnpriors.transforms.affine import resample
 
 SEVERITIES = {
     "rotation": (15.0, 30.0, 45.0, 60.0, 75.0),
@@ -108,11 +109,10 @@ def _images(dataset: Dataset) -> Tensor:
 def _rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """By an angle an image, anticlockwise as seen, with bilinear interpolation."""
     angle = torch.deg2rad(degrees).to(images)
-    height, width = images.shape[-2:]
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    rows = [cos, -sin * height / width, zero, sin * width / height, cos, zero]
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    matrix = torch.eye(3, dtype=angle.dtype, device=angle.device).repeat(len(images), 1, 1)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
+    matrix[:, 1, 0], matrix[:, 0, 1] = angle.sin(), -angle.sin()
+    return resample(images, matrix, "edge")
 
 
 def _blur(images: Tensor, deviation: float) -> Tensor:
