@@ -46,9 +46,7 @@ class SpectralScore:
         distances = torch.cdist(self.samples, self.samples)
         count = len(self.samples)
         if lengthscale is None:
-            lengthscale = float(
-                distances[~torch.eye(count, dtype=torch.bool, device=samples.device)].median()
-            )
+            lengthscale = float(torch.pdist(self.samples).median())
         if not lengthscale > 0:
             raise ValueError(
                 f"SpectralScore: lengthscale {lengthscale} (the median distance if not given), expected a positive number: "
