@@ -24,9 +24,14 @@ METHODS: dict[str, M.Method] = {
     "infinite width": M.InfiniteWidth(learn=True, num_steps=8),
     "Laplace": M.Laplace(num_steps=1000, num_polish=300, noise="evidence"),
     "deep ensemble": M.DeepEnsemble(num_members=5, num_steps=1500),
-    "mean field": M.MeanField(num_steps=3000, num_draws=4),
+    "mean field": M.MeanField(num_steps=3000, num_draws=4, learning_rate=0.03),
     "function space": M.FunctionSpace(
-        M.InfiniteWidth(learn=True, num_steps=8), num_points=40, jitter=0.05, num_steps=2000, num_draws=4
+        M.InfiniteWidth(learn=True, num_steps=8),
+        num_points=40,
+        jitter=0.05,
+        num_steps=1000,
+        learning_rate=0.03,
+        num_draws=4,
     ),
 }
 
