@@ -18,6 +18,8 @@ from experiments.shared import GREY, Record, colour, markdown, read_table, tempe
 
 RESULTS = Path(__file__).parent / "results"
 TABLES = ("reverse", "harmonic", "corrected", "acceptance", "bias")
+SEEN = 1e-6
+"""Acceptance below this is not told from 0 by the moves that there are."""
 STYLES = {
     "SGLD": ("#0072B2", "o"),
     "SGHMC": ("#D55E00", "s"),
@@ -37,7 +39,8 @@ def reverse_picture(rows: Sequence[Record]) -> Figure:
             mine = [
                 r
                 for r in rows
-                if (r["dim"], r["sampler"]) == (dim, name) and r["acceptance"] > 2 * r["acceptance_se"]
+                if (r["dim"], r["sampler"]) == (dim, name)
+                and r["acceptance"] > max(SEEN, 2 * r["acceptance_se"])
             ]
             across, up = [r["width"] for r in mine], [r["acceptance"] for r in mine]
             label = f"{name}, {dim:g} dimension{'s' if dim > 1 else ''}"
@@ -53,10 +56,10 @@ def harmonic_picture(rows: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(5.6, 3.7), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     shown = [row for row in rows if row["temperature"] == 1.0]
-    for index, (name, (shade, marker)) in enumerate(STYLES.items()):
+    for name, (shade, marker) in STYLES.items():
         mine = [row for row in shown if row["sampler"] == name]
         moved = [row for row in mine if row["acceptance"] > 0.01]
-        across = [row["step_size"] * 1.02 ** (index - 2) for row in moved]
+        across = [row["step_size"] for row in moved]
         errors = [3 * row["variance_se"] for row in moved]
         axes.errorbar(
             across,
@@ -133,7 +136,9 @@ def bias_picture(rows: Sequence[Record]) -> Figure:
             _bias_axes(axes, [r for r in rows if (r["batch_size"], r["step_size"]) == (batch, size)])
             axes.set_title(f"h = {size:g}, batch {batch:g}", fontsize=9)
             temperature_axis(axes, [row["temperature"] for row in rows])
-            axes.set_xlabel("temperature" if line is grid[-1] else "")
+            axes.set_xlabel("")
+    for axes in grid[-1]:
+        axes.set_xlabel("temperature")
     for axes in grid[:, 0]:
         axes.set_ylabel("excess of E[U]")
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -172,14 +177,12 @@ def reverse_table(rows: Sequence[Record]) -> str:
     """Markdown: acceptance by width and dimension."""
     dims, widths = sorted({row["dim"] for row in rows}), sorted({row["width"] for row in rows}, reverse=True)
     found = {(row["sampler"], row["dim"], row["width"]): row for row in rows}
-    lines = [
-        [
-            f"{width:g}",
-            *(f"{found[name, dim, width]['acceptance']:.2g}" for name in ("SGHMC", "GGMC") for dim in dims),
-        ]
-        for width in widths
-    ]
-    return markdown(["δ", *(f"{name}, d = {dim:g}" for name in ("SGHMC", "GGMC") for dim in dims)], lines)
+    columns = [(name, dim) for name in ("SGHMC", "GGMC") for dim in dims]
+    lines = []
+    for width in widths:
+        values = [found[name, dim, width]["acceptance"] for name, dim in columns]
+        lines.append([f"{width:g}", *(f"{value:.2g}" if value > SEEN else "0" for value in values)])
+    return markdown(["δ", *(f"{name}, d = {dim:g}" for name, dim in columns)], lines)
 
 
 def harmonic_table(rows: Sequence[Record]) -> str:
