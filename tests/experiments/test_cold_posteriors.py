@@ -77,6 +77,7 @@ def whole(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_a_stopped_run_gives_the_same_table(
     settings: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

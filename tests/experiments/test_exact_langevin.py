@@ -86,6 +86,7 @@ def settings(folder: Path) -> list[str]:
     return ["--config", str(FOLDER / "two_cores.yaml"), "--config", str(file)]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_gives_the_same_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the third of eight comparisons; other settings are refused."""
     line = settings(tmp_path)
