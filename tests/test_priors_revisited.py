@@ -63,9 +63,9 @@ def test_the_others_have_the_median_of_the_normal(families: dict[str, dict[str, 
             assert inside == pytest.approx(0.5, abs=1e-4), name
 
 
-@pytest.mark.parametrize("name", ["mnist", "boston", "concrete", "energy"])
-def test_the_configurations_are_read(name: str) -> None:
-    files = ["priors.yaml", f"{name}.yaml", *(["long.yaml"] if name == "mnist" else [])]
+@pytest.mark.parametrize("names", [["mnist", "long"], ["mnist", "gpu"], ["boston"], ["concrete"], ["energy"]])
+def test_the_configurations_are_read(names: list[str]) -> None:
+    files = ["priors.yaml", *(f"{name}.yaml" for name in names)]
     line = ["sweep", *(part for file in files for part in ("--config", str(FOLDER / file)))]
     settings = build_parser(line).parse_args(line).sweep
     assert settings.init == "model"

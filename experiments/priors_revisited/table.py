@@ -1,7 +1,7 @@
 """Tables and pictures of the sweeps over priors and temperatures.
 
-    python experiments/priors_revisited/table.py runs/priors_revisited/*    # run folders of `bnnpriors sweep`: judge their draws
-    python experiments/priors_revisited/table.py                            # again, from results/sweeps/*.csv
+    python -m experiments.priors_revisited.table runs/priors_revisited/*    # run folders of `bnnpriors sweep`: judge their draws
+    python -m experiments.priors_revisited.table                            # again, from results/sweeps/*.csv
 
 Given run folders it writes `results/sweeps/<data>.csv`, a row a posterior and split, with differences of NLL paired by test
 point. From these files come `results/sweeps/<data>.png`, `differences.png` and the tables of the README, `tables.md`.
@@ -9,7 +9,6 @@ point. From these files come `results/sweeps/<data>.png`, `differences.png` and 
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 import sys
@@ -18,10 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pictures import LABELS, REFERENCE, SHOWN, Record, curves, differences
 
 from bnnpriors.cli.parsers import build_parser, sweep_parser
 from bnnpriors.cli.runs import RunFolder, write_table
+from experiments.priors_revisited.pictures import SHOWN, differences
+from experiments.shared import HEADS, REFERENCE, Record, curves, markdown, read_table, rounded, signed
 
 RESULTS = Path(__file__).parent / "results" / "sweeps"
 METRICS = ("error", "rmse", "nll", "ece", "coverage_95", "auroc_ood")
@@ -32,7 +32,6 @@ DIAGNOSTICS = (
     "ess_bulk_predictions",
     "configurational_temperature",
 )
-HEADS = {**LABELS, "error": "error", "nll": "NLL", "ece": "ECE", "auroc_ood": "AUROC"}
 
 
 @torch.no_grad()
@@ -81,10 +80,8 @@ def collect(folders: Sequence[Path]) -> None:
         name, records = judge(folder)
         found[name] += records
     for name, records in found.items():
-        rounded = [
-            {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in r.items()} for r in records
-        ]
-        write_table(RESULTS / f"{name}.csv", sorted(rounded, key=lambda record: record["split"]))
+        ordered = sorted(map(rounded, records), key=lambda record: record["split"])
+        write_table(RESULTS / f"{name}.csv", ordered)
 
 
 def load(file: Path) -> list[Record]:
@@ -94,13 +91,8 @@ def load(file: Path) -> list[Record]:
     several; those of paired differences are over test points and chains, pooled. R̂ and the configurational temperature are
     the worst of the splits.
     """
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = [
-            {name: value if name == "prior" else float(value) for name, value in row.items()}
-            for row in csv.DictReader(stream)
-        ]
     groups: dict[tuple[str, float], list[Record]] = defaultdict(list)
-    for row in rows:
+    for row in read_table(file):
         groups[row["prior"], row["temperature"]].append(row)
     return [_pool(group) for group in groups.values()]
 
@@ -137,7 +129,7 @@ def table(records: list[Record]) -> str:
         "best T",
         *(f"{HEADS[m]} there" for m in shown[:2]),
     ]
-    lines = [" | ".join([*names, "NLL gained by it"]), "|".join(["---"] * (len(names) + 1))]
+    lines = []
     for prior in dict.fromkeys(record["prior"] for record in records):
         mine = {record["temperature"]: record for record in records if record["prior"] == prior}
         one, best = mine[1.0], min(mine.values(), key=lambda record: record["nll"])
@@ -149,8 +141,8 @@ def table(records: list[Record]) -> str:
             *(_figure(best, m) if best is not one else "" for m in shown[:2]),
         ]
         cells.append("" if best is one else _interval(best, "nll_minus_warm", sign=-1))
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |".replace("| ---", "|---").replace("--- |", "---|") for line in lines)
+        lines.append(cells)
+    return markdown([*names, "NLL gained by it"], lines)
 
 
 def _figure(record: Record, metric: str) -> str:
@@ -163,9 +155,7 @@ def _figure(record: Record, metric: str) -> str:
 
 
 def _interval(record: Record, name: str, sign: int = 1) -> str:
-    value, half = sign * record[name], 1.96 * record[f"{name}_se"]
-    text = f"{value:+.3f} ± {half:.3f}"
-    return f"**{text}**" if abs(value) > half else text
+    return signed(sign * record[name], 1.96 * record[f"{name}_se"])
 
 
 def main() -> None:
@@ -178,7 +168,8 @@ def main() -> None:
     texts = []
     for name, records in found.items():
         texts.append(f"### {name}\n\n{table(records)}\n")
-        curves(records).savefig(RESULTS / f"{name}.png")
+        shown = SHOWN["classification" if "error" in records[0] else "regression"]
+        curves(records, shown, bars="se", title="light tails first").savefig(RESULTS / f"{name}.png")
     (RESULTS / "tables.md").write_text("\n".join(texts), encoding="utf-8")
     differences(found).savefig(RESULTS / "differences.png")
     print("\n".join(texts))

@@ -1,6 +1,6 @@
 """What SGD does to weights: the analysis of Fortuin et al. (2102.06571, section 3) on MNIST networks trained here.
 
-    python experiments/priors_revisited/weights.py --data ../shared/data/mnist
+    python -m experiments.priors_revisited.weights --data ../shared/data/mnist
 
 Trains with plain SGD and momentum, keeps one checkpoint a network (a network that is there already is not trained again), and
 writes `results/weights/`: a table, a CSV file and pictures for each kind of network, `networks.csv` with test errors, and
