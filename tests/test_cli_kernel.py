@@ -10,7 +10,7 @@ import yaml
 import bnnpriors as bp
 from bnnpriors import infinite
 from bnnpriors.cli import main
-from bnnpriors.infinite import tiles
+from bnnpriors.infinite import tile_work
 
 P = bp.priors
 NETWORK = """
@@ -96,7 +96,7 @@ def test_a_run_goes_on(
     """Stopped after two tiles, then again, then with nothing left to do."""
     line = [*SMALL, *MODEL, "--output", str(tmp_path / "run")]
     computed: list[int] = []
-    compute = tiles.compute_tile
+    compute = tile_work.compute_tile
 
     def counted(*given: object) -> object:
         computed.append(1)
@@ -104,8 +104,8 @@ def test_a_run_goes_on(
             raise KeyboardInterrupt
         return compute(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tiles, "seconds_per_pair", lambda *given: 1e-6)
-    monkeypatch.setattr(tiles, "compute_tile", counted)
+    monkeypatch.setattr(tile_work, "seconds_per_pair", lambda *given: 1e-6)
+    monkeypatch.setattr(tile_work, "compute_tile", counted)
     assert main(line) == 130
     assert "tiles of a kernel, are kept" in capsys.readouterr().err
     assert main(line) == 0

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import bnnpriors as bp
 from bnnpriors import infinite
-from bnnpriors.infinite import tiles, zoo
+from bnnpriors.infinite import tile_work, zoo
 
 FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "cnn_gp"
 
@@ -81,7 +81,7 @@ def test_mnist_from_images_to_figures(
     assert "40 train, 20 test, 10 ood images, 2020 pairs in torch.float64" in said
     assert "652 KiB for the solve" in said
     assert not (tmp_path / "results").exists()
-    monkeypatch.setattr(tiles, "compute_tile", lambda *given: pytest.fail("a tile was computed again"))
+    monkeypatch.setattr(tile_work, "compute_tile", lambda *given: pytest.fail("a tile was computed again"))
     monkeypatch.setattr(mnist, "seconds_per_pair", lambda *given: 1e-6)
     monkeypatch.setattr(sys, "argv", line.split())
     mnist.main()

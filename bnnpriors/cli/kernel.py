@@ -176,7 +176,7 @@ def _kernel(settings: Namespace, points: Points) -> Any:
 def _announce(made: Any, settings: Namespace, points: Points, path: Path) -> None:
     """What will be computed, and about what it costs."""
     from ..infinite.factor import check_memory, memory_to_solve
-    from ..infinite.tiles import duration, seconds_per_pair
+    from ..infinite.tile_work import duration, seconds_per_pair
 
     train = points.inputs["train"]
     n, others = len(train), sum(len(x) for part, x in points.inputs.items() if part != "train")

@@ -1,7 +1,7 @@
 """Kernels of many pairs of images by the compiled part: the whole program for one tile of pairs stays in the cache.
 
 A tile is one image with as many others as a vector has lanes (16 in float32 with AVX-512). Its arc-cosines are polynomials:
-errors below 1.7e-8 in float32 and 4e-17 in float64 for √(1−ρ²) + (π − arccos ρ)ρ. What depends on one image alone is computed
+errors below 1.7e-8 in float32 and 5.2e-17 in float64 for √(1−ρ²) + (π − arccos ρ)ρ. What depends on one image alone is computed
 once for each by the recursion in torch (`own_values.py`).
 """
 

@@ -6,11 +6,8 @@ replaces its predecessor in one rename. So a process killed at any moment leaves
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,12 @@ import zarr
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
-from zarr.codecs import Crc32cCodec
 
 from ..disk import StoreError, lock
 from ..fingerprint import difference
+from . import tile_files as files
+from .tile_files import ARRAY, FORMAT, RECORD
 
-ARRAY, RECORD, FORMAT = "kernel", "done.npy", 1
 TILE = 1024
 """Rows and columns of a tile, unless told otherwise: 8 MiB of float64, and seconds of work."""
 Tile = tuple[int, int]
@@ -91,7 +88,7 @@ class StoredGram:
             StoreError: the folder is there and `resume` is false, holds another matrix, or is being written to.
         """
         if not path.exists():
-            _create(path, shape, dtype, tile or TILE, fingerprint, is_symmetric)
+            files.create(path, shape, dtype, tile or TILE, fingerprint, is_symmetric)
         elif not resume:
             raise StoreError(
                 f"{path} exists: pass resume=True to continue it, choose another path, or delete it"
@@ -145,13 +142,13 @@ class StoredGram:
             raise ValueError(
                 f"tile {tile} of the kernel has NaN or infinite values: the kernel or the inputs are at fault"
             )
-        with _explained(self.path):
+        with files.explained(self.path):
             self._array[self.span(tile[0]), self.span(tile[1])] = block
             file = self._file(tile)
             for place in (file, file.parent, file.parent.parent):
-                _flush(place)
+                files.flush(place)
             self.done[tile] = True
-            _write_record(self.path, self.done)
+            files.write_record(self.path, self.done)
 
     def read(
         self,
@@ -237,50 +234,3 @@ class StoredGram:
 
     def _file(self, tile: Tile) -> Path:
         return self.path / ARRAY / "c" / str(tile[0]) / str(tile[1])
-
-
-def _create(
-    path: Path, shape: Tile, dtype: torch.dtype, tile: int, fingerprint: Mapping[str, Any], is_symmetric: bool
-) -> None:
-    """An empty folder. It appears under its name complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    attributes = {"format": FORMAT, "fingerprint": dict(fingerprint), "is_symmetric": is_symmetric}
-    with _explained(path):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        group = zarr.create_group(str(partial), attributes=attributes)
-        group.create_array(
-            ARRAY, shape=shape, chunks=(tile, tile), dtype=str(dtype).removeprefix("torch."), compressors=[Crc32cCodec()],
-            fill_value=float("nan"),
-        )  # fmt: skip
-        _write_record(partial, np.zeros([-(-length // tile) for length in shape], dtype=bool))
-        partial.rename(path)
-
-
-def _write_record(path: Path, done: NDArray[np.bool_]) -> None:
-    partial = path / f"{RECORD}.partial"
-    with partial.open("wb") as file:
-        np.save(file, done)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path / RECORD)
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file, or the entries of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise StoreError(
-            f"{path}: cannot write, {reason}. The tiles before are safe; make room and run again with resume=True"
-        ) from error

@@ -22,7 +22,7 @@ from bnnpriors.disk import free_bytes
 from bnnpriors.infinite import zoo
 from bnnpriors.infinite.factor import check_memory, memory_to_solve
 from bnnpriors.infinite.nngp import MEMORY
-from bnnpriors.infinite.tiles import duration, seconds_per_pair
+from bnnpriors.infinite.tile_work import duration, seconds_per_pair
 
 NETWORKS = {"convnet": zoo.convnet_gp, "residual": zoo.residual_cnn_gp, "resnet": zoo.resnet32_gp}
 FEW = 300

@@ -16,7 +16,7 @@ import zarr
 
 from bnnpriors import infinite
 from bnnpriors.cluster import open_client
-from bnnpriors.infinite import stored, tiles
+from bnnpriors.infinite import stored, tile_files, tile_work, tiles
 from bnnpriors.store import StoreError
 
 from .networks import inputs, model
@@ -148,22 +148,22 @@ print(*counts)
 
 def test_a_tile_counts_when_its_record_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped between a tile and its record, the tile is computed again; those before are not."""
-    real, seen = stored._write_record, []
+    real, seen = tile_files.write_record, []
 
     def third_fails(path: Path, done: np.ndarray) -> None:
         if done.sum() == 3:
             raise KeyboardInterrupt
         real(path, done)
 
-    monkeypatch.setattr(stored, "_write_record", third_fails)
+    monkeypatch.setattr(tile_files, "write_record", third_fails)
     with pytest.raises(KeyboardInterrupt):
         _store(tmp_path / "k")
     assert int(infinite.open_gram(tmp_path / "k").done.sum()) == 2
     (tmp_path / "k" / "kernel" / "c" / "0" / "2").write_bytes(b"half a tile")
-    monkeypatch.setattr(stored, "_write_record", real)
-    compute = tiles.compute_tile
-    monkeypatch.setattr(tiles, "seconds_per_pair", lambda *given: 1e-6)
-    monkeypatch.setattr(tiles, "compute_tile", lambda *given: seen.append(given) or compute(*given))
+    monkeypatch.setattr(tile_files, "write_record", real)
+    compute = tile_work.compute_tile
+    monkeypatch.setattr(tile_work, "seconds_per_pair", lambda *given: 1e-6)
+    monkeypatch.setattr(tile_work, "compute_tile", lambda *given: seen.append(given) or compute(*given))
     store = _store(tmp_path / "k", resume=True, tile=None)
     assert len(seen) == 10 - 2
     assert torch.equal(store.read(), _kernel().gram(inputs("strided", COUNT)))
@@ -227,20 +227,20 @@ def test_the_cost_is_known_before_the_first_tile(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """11 rows in tiles of 3: 10 tiles, 66 pairs, and a disk of 10 · 3² · 8 bytes."""
-    monkeypatch.setattr(tiles, "seconds_per_pair", lambda *given: 60.0)
-    monkeypatch.setattr(tiles, "compute_tile", lambda *given: pytest.fail("a tile was computed"))
+    monkeypatch.setattr(tile_work, "seconds_per_pair", lambda *given: 60.0)
+    monkeypatch.setattr(tile_work, "compute_tile", lambda *given: pytest.fail("a tile was computed"))
     with caplog.at_level(logging.INFO, logger="bnnpriors"), pytest.raises(pytest.fail.Exception):
         _store(tmp_path / "k")
     assert "10 tiles, 66 pairs at 6e+07 µs: about 66 min for 1 process" in caplog.text
     assert "720 B on the disk" in caplog.text
-    monkeypatch.setattr(tiles, "free_bytes", lambda path: 719)
+    monkeypatch.setattr(tile_work, "free_bytes", lambda path: 719)
     with pytest.raises(StoreError, match=r"need 720 B and the disk has 719 B free"):
         _store(tmp_path / "k", resume=True)
-    monkeypatch.setattr(tiles, "free_bytes", lambda path: 720)
-    monkeypatch.setattr(tiles, "free_memory", lambda: 1.0)
+    monkeypatch.setattr(tile_work, "free_bytes", lambda path: 720)
+    monkeypatch.setattr(tile_work, "free_memory", lambda: 1.0)
     with pytest.raises(MemoryError, match="lower tile or memory"):
         _store(tmp_path / "k", resume=True)
-    assert [tiles.duration(t) for t in (5.0, 3600.0, 7300.0)] == ["5 s", "60 min", "2 h 02 min"]
+    assert [tile_work.duration(t) for t in (5.0, 3600.0, 7300.0)] == ["5 s", "60 min", "2 h 02 min"]
 
 
 def test_the_time_of_a_pair_is_that_of_a_block_that_takes_long_enough(
@@ -253,19 +253,21 @@ def test_the_time_of_a_pair_is_that_of_a_block_that_takes_long_enough(
         sizes.append(len(rows))
         now[0] += 0.01 * len(rows)
 
-    monkeypatch.setattr(tiles, "compute_tile", compute)
+    monkeypatch.setattr(tile_work, "compute_tile", compute)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     place = torch.device("cpu")
-    assert tiles.seconds_per_pair(_kernel(), np.zeros((1000, 2)), 2**20, place) == pytest.approx(0.32 / 32**2)
+    assert tile_work.seconds_per_pair(_kernel(), np.zeros((1000, 2)), 2**20, place) == pytest.approx(
+        0.32 / 32**2
+    )
     assert sizes == [8, 8, 16, 32]
-    assert tiles.seconds_per_pair(_kernel(), np.zeros((3, 2)), 2**20, place) == pytest.approx(0.03 / 9)
+    assert tile_work.seconds_per_pair(_kernel(), np.zeros((3, 2)), 2**20, place) == pytest.approx(0.03 / 9)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiles before are safe, and a run with room goes on."""
     import errno
 
-    real, calls = stored._flush, []
+    real, calls = tile_files.flush, []
 
     def full(path: Path) -> None:
         calls.append(path)
@@ -273,10 +275,10 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path)
 
-    monkeypatch.setattr(stored, "_flush", full)
+    monkeypatch.setattr(tile_files, "flush", full)
     with pytest.raises(StoreError, match=r"the disk is full.*resume=True"):
         _store(tmp_path / "k")
-    monkeypatch.setattr(stored, "_flush", real)
+    monkeypatch.setattr(tile_files, "flush", real)
     assert int(infinite.open_gram(tmp_path / "k").done.sum()) == 3
     assert _store(tmp_path / "k", resume=True).is_complete
 
@@ -297,8 +299,8 @@ def test_what_no_folder_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValueError, match="NaN"):
         kernel.gram(x / 0, out=tmp_path / "k")
     assert not (tmp_path / "k").exists()
-    monkeypatch.setattr(tiles, "seconds_per_pair", lambda *given: 1.0)
-    monkeypatch.setattr(tiles, "compute_tile", lambda *given: np.full((3, 3), np.nan))
+    monkeypatch.setattr(tile_work, "seconds_per_pair", lambda *given: 1.0)
+    monkeypatch.setattr(tile_work, "compute_tile", lambda *given: np.full((3, 3), np.nan))
     with pytest.raises(ValueError, match=r"tile \(0, 0\) of the kernel has NaN"):
         _store(tmp_path / "k")
     store = infinite.open_gram(tmp_path / "k")

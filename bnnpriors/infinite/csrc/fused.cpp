@@ -15,6 +15,7 @@ namespace portable {
 #define BYTES 16
 #define TARGET
 #include "simd.hpp"
+#include "finish.hpp"
 #include "tile.hpp"
 #undef INLINE
 #undef BYTES
@@ -25,6 +26,7 @@ namespace avx2 {
 #define BYTES 32
 #define TARGET __attribute__((target("avx2,fma")))
 #include "simd.hpp"
+#include "finish.hpp"
 #include "tile.hpp"
 #undef INLINE
 #undef BYTES
@@ -34,6 +36,7 @@ namespace avx512 {
 #define BYTES 64
 #define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
 #include "simd.hpp"
+#include "finish.hpp"
 #include "tile.hpp"
 #undef INLINE
 #undef BYTES

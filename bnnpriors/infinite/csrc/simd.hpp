@@ -46,15 +46,27 @@ INLINE Vec<T> polynomial(const double (&c)[DEGREE + 1], Vec<T> x) {
     return odd * x + even;
 }
 
-// κ(ρ) = √(1−ρ²) + (π − arccos ρ)ρ = π max(ρ, 0) + u^{3/2} P(u), u = 1 − |ρ|: without cancellation at ρ = ±1.
-INLINE Vec<float> tail(Vec<float> u) { return polynomial<float, 6>(ARC_SINGLE, u); }
-INLINE Vec<double> tail(Vec<double> u) { return polynomial<double, 16>(ARC_DOUBLE, u); }
+// Vectors that go through a polynomial side by side, as many as the registers hold: one alone waits for each of its steps.
+constexpr int TOGETHER = BYTES == 64 ? 8 : 4;
 
-template <class T>
-INLINE Vec<T> kappa(Vec<T> rho) {
-    const Vec<T> zero{}, u = larger<T>((T)1 - larger<T>(rho, -rho), zero);
-    return (T)M_PI * larger<T>(rho, zero) + u * root(u) * tail(u);
+// u^{3/2} P(u) for N vectors: the part of κ(ρ) = √(1−ρ²) + (π − arccos ρ)ρ = π max(ρ, 0) + u^{3/2} P(u), u = 1 − |ρ|, which has no
+// cancellation at ρ = ±1.
+template <class T, int N, int DEGREE>
+INLINE void tail(const double (&c)[DEGREE + 1], const Vec<T>* u, Vec<T>* sum) {
+#pragma GCC unroll 8
+    for (int k = 0; k < N; k++) sum[k] = Vec<T>{} + (T)c[DEGREE];
+#pragma GCC unroll 16
+    for (int i = DEGREE - 1; i >= 0; i--) {
+#pragma GCC unroll 8
+        for (int k = 0; k < N; k++) sum[k] = sum[k] * u[k] + (T)c[i];
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < N; k++) sum[k] *= u[k] * root(u[k]);
 }
+template <int N>
+INLINE void tails(const Vec<float>* u, Vec<float>* sum) { tail<float, N, 6>(ARC_SINGLE, u, sum); }
+template <int N>
+INLINE void tails(const Vec<double>* u, Vec<double>* sum) { tail<double, N, 15>(ARC_DOUBLE, u, sum); }
 
 // arcsin a = a + a³ Q(a²) up to 1/2, and π/2 − 2 arcsin √((1−a)/2) beyond.
 INLINE Vec<float> series(Vec<float> s) { return polynomial<float, 6>(SINE_SINGLE, s); }

@@ -108,33 +108,6 @@ TARGET static void add_weighted(const Vec<T>* row, T weight, int count, Vec<T>* 
     }
 }
 
-// What an activation does to a row of covariances: `own` are the maps of one image, `others` those of a vector of them.
-template <class T, int ACTIVATION>
-TARGET static void finish(
-    const Vec<T>* line, int count, const Operation& op, const T* own, const Vec<T>* others, const Vec<T>* added, Vec<T>* out
-) {
-    const T weight = (T)op.weight, bias = (T)op.bias, slope = (T)op.slope;
-    for (int x = 0; x < count; x++) {
-        Vec<T> c = line[x] * weight + bias;
-        if (ACTIVATION == RELU) {
-            const Vec<T> rho = c * (own[2 * x + 1] * others[2 * x + 1]);
-            const Vec<T> arc = kappa<T>(rho) * (own[2 * x] * others[2 * x]);
-            c = slope == 0 ? arc : c * slope + arc;
-        } else if (ACTIVATION == ERF) {
-            c = (T)(2 / M_PI) * arcsine<T>(c * (own[2 * x] * others[2 * x]));
-        } else if (ACTIVATION == GELU) {  // maps: v and 1/√(1+v)
-            const T q = own[2 * x + 1];
-            const Vec<T> r = others[2 * x + 1], t = c * (q * r);
-            const Vec<T> both = (T)0.25 + arcsine<T>(t) * (T)(0.5 / M_PI);
-            const Vec<T> density = q * r / root(((T)1 - t) * ((T)1 + t)) * (T)(0.5 / M_PI);
-            c = c * both + density * (own[2 * x] * others[2 * x] + c * c * (q * q + r * r - (T)1));
-        } else if (ACTIVATION == MEANS) {
-            c = c + own[2 * x] * others[2 * x + 1] + own[2 * x + 1] * others[2 * x];
-        }
-        out[x] = added ? c + added[x] : c;
-    }
-}
-
 template <class T>
 struct Tile {
     const Program& program;
