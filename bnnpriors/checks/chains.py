@@ -18,6 +18,8 @@ from .report import NotApplicable
 
 CHAINS = 1000
 TRIAL_CHAINS = 200
+ONE_BY_ONE, TRIAL_ONE_BY_ONE, STEPS_ONE_BY_ONE = 96, 8, 12
+"""Chains of samplers that step one after the other, those of trials, and their steps, in warm-up too."""
 UPDATES = 800
 """Gradients of a run after its warm-up, about; samplers that take many a step make fewer steps, `LEAST_STEPS` at least."""
 LEAST_STEPS = 60
@@ -55,6 +57,9 @@ class Subject:
 
     def __init__(self, sampler: Sampler, seed: int, exact: bool | None, scale: float | None) -> None:
         self.sampler, self.seed = sampler, seed
+        self.chains, self.trial_chains = CHAINS, TRIAL_CHAINS
+        if not sampler.vectorised:
+            self.chains, self.trial_chains = ONE_BY_ONE, TRIAL_ONE_BY_ONE
         self._given = scale
         self._scales: dict[tuple[type[Law], int | None], float] = {}
         self.tested = exact is not False and "acceptance" in self._trial(Gaussian(), scale or 1.0, None)[1]
@@ -67,7 +72,7 @@ class Subject:
     def need(self, law: Law) -> None:
         """Raise NotApplicable, with its reason, where the sampler refuses the law."""
         try:
-            self.sampler.check(Known(law, TRIAL_CHAINS, 1.0))
+            self.sampler.check(Known(law, self.trial_chains, 1.0))
         except ValueError as reason:
             raise NotApplicable(str(reason)) from reason
 
@@ -78,7 +83,10 @@ class Subject:
         key = (type(law), batch_size)
         if key not in self._scales:
             low, high = -40.0, 40.0
-            for _ in range(10):
+            if not self.sampler.vectorised:  # whose steps in a law that is far too wide would take minutes
+                middle = math.log2(getattr(self.sampler, "step_size", 1.0) * law.fineness)
+                low, high = middle - 2.0, middle + 3.0
+            for _ in range(10 if self.sampler.vectorised else 4):
                 middle = 0.5 * (low + high)
                 coarse = self._is_coarse(law, 2.0**middle, batch_size)
                 low, high = (middle, high) if coarse else (low, middle)
@@ -86,7 +94,7 @@ class Subject:
         return self._scales[key]
 
     def run(
-        self, law: Law, scale: float, *, batch_size: int | None = None, num_warmup: int = NUM_WARMUP
+        self, law: Law, scale: float, *, batch_size: int | None = None, num_warmup: int | None = None
     ) -> Run:
         """From independent draws of the law through warm-up to averages over every other step, the first quarter left out.
 
@@ -94,12 +102,12 @@ class Subject:
             FloatingPointError: a chain that leaves the finite numbers.
         """
         sampler, generator = self.sampler, self.generator(law.dim)
-        target, streams = Known(law, CHAINS, scale, batch_size), Pooled(self.seed, CHAINS)
+        target, streams = Known(law, self.chains, scale, batch_size), Pooled(self.seed, self.chains)
+        steps, num_warmup = self._lengths(target, num_warmup)
         theta = target.start(generator)
         first = law.positions(theta / target.length)
         state = sampler.init(target, theta, streams)
-        steps = max(LEAST_STEPS, math.ceil(UPDATES / max(sum(sampler.gradients(target)), 1.0)))
-        sums, acceptance, count = torch.zeros(CHAINS, len(_names(law)), dtype=theta.dtype), 0.0, 0
+        sums, acceptance, count = torch.zeros(self.chains, len(_names(law)), dtype=theta.dtype), 0.0, 0
         for index in range(num_warmup + steps):
             state, info = sampler.step(target, state, streams)
             if index < num_warmup:
@@ -118,7 +126,7 @@ class Subject:
         return Run(_names(law), sums / count, last, persistence, acceptance / count, steps)
 
     def calibrate(
-        self, law: Network, scale: float, *, batch_size: int | None = None, num_warmup: int = NUM_WARMUP
+        self, law: Network, scale: float, *, batch_size: int | None = None, num_warmup: int | None = None
     ) -> Run:
         """Where the weights that made the data rank among a chain's (Talts et al. 1804.06788), in place of positions under the
         law.
@@ -127,7 +135,8 @@ class Subject:
         with its momentum turned round, back in time, and the rest forward (Modrák et al. 2211.02383). Warm-up is on other data.
         """
         sampler, generator = self.sampler, self.generator(law.dim + 1)
-        target, streams = Known(law, CHAINS, scale, batch_size), Pooled(self.seed + 1, CHAINS)
+        target, streams = Known(law, self.chains, scale, batch_size), Pooled(self.seed + 1, self.chains)
+        steps, num_warmup = self._lengths(target, num_warmup)
         warm = sampler.init(target, target.start(generator), streams)
         for index in range(num_warmup):
             warm, info = sampler.step(target, warm, streams)
@@ -137,8 +146,7 @@ class Subject:
         place = ("theta", "momentum", "potential", "gradient")
         start = warm._replace(**{name: getattr(fresh, name) for name in place if hasattr(fresh, name)})
         turned = start._replace(momentum=-start.momentum) if hasattr(start, "momentum") else start
-        steps = max(LEAST_STEPS, math.ceil(UPDATES / max(sum(sampler.gradients(target)), 1.0)))
-        turn = torch.randint(steps + 1, (CHAINS,), generator=generator)
+        turn = torch.randint(steps + 1, (self.chains,), generator=generator)
         truth = law.quantities(theta / target.length)
         below, ties, acceptance, state = torch.zeros_like(truth), torch.zeros_like(truth), 0.0, turned
         for index in range(steps):
@@ -159,6 +167,13 @@ class Subject:
         v = 2 * ranks - 1
         return Run(names, torch.cat([v, v**2 - 1 / 3], dim=1), ranks, persistence, acceptance, steps)
 
+    def _lengths(self, target: Known, num_warmup: int | None) -> tuple[int, int]:
+        """Steps after warm-up, and those of warm-up where they are not given."""
+        if not self.sampler.vectorised:
+            return STEPS_ONE_BY_ONE, STEPS_ONE_BY_ONE if num_warmup is None else num_warmup
+        steps = max(LEAST_STEPS, math.ceil(UPDATES / max(sum(self.sampler.gradients(target)), 1.0)))
+        return steps, NUM_WARMUP if num_warmup is None else num_warmup
+
     def _is_coarse(self, law: Law, scale: float, batch_size: int | None) -> bool:
         move, info = self._trial(law, scale, batch_size)
         if self.tested:
@@ -167,7 +182,8 @@ class Subject:
 
     def _trial(self, law: Law, scale: float, batch_size: int | None) -> tuple[float, dict[str, Any]]:
         """The root of the mean square of a few steps, and the figures of the last."""
-        target, streams = Known(law, TRIAL_CHAINS, scale, batch_size), Pooled(self.seed, TRIAL_CHAINS)
+        chains = self.trial_chains
+        target, streams = Known(law, chains, scale, batch_size), Pooled(self.seed, chains)
         state = self.sampler.init(target, target.start(self.generator(99)), streams)
         squares = []
         for _ in range(4):

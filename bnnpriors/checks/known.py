@@ -30,7 +30,8 @@ class Known(Target):
         batch_size: terms in a minibatch; None for the full data.
 
     Attributes:
-        counts: how often the full data ("exact") and minibatches ("estimates") were evaluated, by this target and its copies.
+        counts: how often the full data ("exact") and minibatches ("estimates") were evaluated for a chain, by this target and its
+            parts.
     """
 
     def __init__(self, law: Law, chains: int, scale: float, batch_size: int | None = None) -> None:
@@ -42,7 +43,7 @@ class Known(Target):
         self.plan = Plan(chains, 1, False)
         tensors = [("first", (1,))] + ([("rest", (law.dim - 1,))] if law.dim > 1 else [])
         self.layout = Layout(tuple(tensors))
-        self.counts = {"exact": 0, "estimates": 0}
+        self.counts, self._chains = {"exact": 0.0, "estimates": 0.0}, chains
 
     def part(self, chains: slice | Tensor) -> Known:
         """Some of its chains."""
@@ -57,20 +58,23 @@ class Known(Target):
 
     def potential(self, theta: Tensor) -> Tensor:
         """T U(θ/(s√T))."""
-        self.counts["exact"] += 1
+        self._count("exact", theta)
         return (self.temperature * self.law.potential(theta / self.length)).double()
 
     def value_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The potential and its gradient."""
-        self.counts["exact"] += 1
+        self._count("exact", theta)
         return self._differentiate(theta, None)
 
     def gradient_estimate(self, theta: Tensor, streams: Streams) -> Tensor:
         """The gradient on a fresh minibatch for each chain."""
-        self.counts["estimates"] += 1
+        self._count("estimates", theta)
         if self.batch_size is None:
             return self._differentiate(theta, None)[1]
         return self._differentiate(theta, streams.integers(self.num_data, self.batch_size))[1]
+
+    def _count(self, kind: str, theta: Tensor) -> None:
+        self.counts[kind] += len(theta) / self._chains
 
     def _differentiate(self, theta: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
         z = (theta / self.length).detach().requires_grad_()

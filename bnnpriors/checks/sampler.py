@@ -67,11 +67,12 @@ def check_sampler(
     - Geweke: the joint law of a small network's weights and data is left as it is when data and steps alternate;
     - calibration: weights that made the data of a small network rank uniformly among a chain's (simulation-based calibration).
 
-    The last eight run 1000 chains, half at T = ¼ and half at T = ½, from independent draws of the law, and compare positions in
-    [0, 1] that are uniform under it: means, spreads and correlations over the steps, and Kolmogorov–Smirnov tests of the last
-    states. A sampler that must be exact has them as they ought to be. Of one with an error, the largest at half the step size has
-    to be at most 0.62 of the largest at the full one. Each law is stretched so that the sampler's own steps suit it: to an
-    acceptance of about 0.75, or to steps of 0.4 standard deviations. Half the step size is a law of twice the length.
+    The last eight run 1000 chains (96 of `NUTS`, whose chains step one after the other), half at T = ¼ and half at T = ½, from
+    independent draws of the law, and compare positions in [0, 1] that are uniform under it: means, spreads and correlations over
+    the steps, and Kolmogorov–Smirnov tests of the last states. A sampler that must be exact has them as they ought to be. Of
+    one with an error, the largest at half the step size has to be at most 0.62 of the largest at the full one. Each law is
+    stretched so that the sampler's own steps suit it: to an acceptance of about 0.75, or to steps of 0.4 standard deviations.
+    Half the step size is a law of twice the length.
 
     Noise with a tenth too little variance is seen in an exact sampler by every one of these checks, in `SGLD` and `BAOAB` by
     Geweke's test, and in these half of that by their `harmonic_variance`. Give one to a sampler of your own if it has one.
@@ -86,11 +87,18 @@ def check_sampler(
         seed: of all random numbers.
 
     Raises:
-        TypeError: `sampler` is none, or a class. ValueError: a negative seed, a scale that is not positive.
+        TypeError: `sampler` is none, or a class. ValueError: a baseline such as `MAP` or `SWAG`, which has no law; a negative
+            seed, a scale that is not positive.
     """
     if not isinstance(sampler, Sampler):
         raise TypeError(
             f"check_sampler: {sampler!r} given, expected an object with its settings, such as bp.samplers.HMC(step_size=0.01)"
+        )
+    if not sampler.has_law:
+        raise ValueError(
+            f"check_sampler: {type(sampler).__name__} given, a baseline whose draws are not those of a Markov chain: there is no "
+            "law that its steps leave as it is, and nothing to check. Compare its predictions with those of a sampler, by "
+            "bp.compare(draws, others, x)"
         )
     if seed < 0:
         raise ValueError(f"check_sampler: seed {seed} given, expected an integer from 0")

@@ -52,6 +52,7 @@ class NUTS(Sampler):
     exact_gradients = True
     independent_chains = False
     """Pyro draws from torch's global generator, which threads would share."""
+    vectorised = False
     state_type = NUTSState
 
     def __post_init__(self) -> None:
@@ -87,6 +88,13 @@ class NUTS(Sampler):
             name: columns.pop(name).to(getattr(state, name)) for name in ("theta", "potential", "gradient")
         }
         return state._replace(**moved), columns | {"step_size": state.step_size}
+
+    def frictionless(self) -> Sampler:
+        """None. Raises NotImplementedError."""
+        raise NotImplementedError(
+            "a step is a whole transition, which draws its momentum, its length and the place where it ends: no map to run "
+            "backwards"
+        )
 
     def adapt(self, state: Any, info: dict[str, Tensor], iteration: int, num_warmup: int) -> Any:
         """That of `HMC`."""

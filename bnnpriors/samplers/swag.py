@@ -62,6 +62,7 @@ class SWAG(Sampler):
     every: int = 10
     rank: int = 20
 
+    has_law = False
     state_type = SWAGState
 
     def __post_init__(self) -> None:

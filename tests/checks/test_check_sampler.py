@@ -22,12 +22,15 @@ from bnnpriors.samplers import (
     BAOAB,
     GGMC,
     HMC,
+    MAP,
     MCLMC,
+    NUTS,
     OBABO,
     PSGLD,
     SGHMC,
     SGLD,
     SGNHT,
+    SWAG,
     ChEES,
     Cyclical,
     Layerwise,
@@ -72,6 +75,10 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
         ReplicaExchange(GGMC(step_size=0.3, steps_per_test=3), every=2),
         {"chains", "harmonic"},
     ),
+    "NUTS": (
+        NUTS(),
+        {"time reversal", "volume", "harmonic", "minibatches", "order of minibatches"},
+    ),
     "Layerwise, tested": (Layerwise(AMAGOLD(steps_per_test=3), every=20), {"harmonic"}),
 }
 """Each sampler, and what does not apply to it."""
@@ -90,7 +97,9 @@ def whole(name: str) -> Report:
     return check_sampler(SOUND[name][0])
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "NUTS" else n for n in SOUND]
+)
 def test_our_samplers_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name not in FULL:
         monkeypatch.setattr(chains, "CHAINS", 400)
@@ -101,9 +110,9 @@ def test_our_samplers_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_sampler_is_in_the_list() -> None:
-    """But for what is no sampler, and NUTS, whose thousand chains would run one after the other: `test_nuts` has its laws."""
+    """But for the baselines, which have no law."""
     kinds = {type(sampler).__name__ for sampler, _ in SOUND.values()}
-    assert kinds == set(samplers.__all__) - {"MAP", "NUTS", "SWAG", "Sampler"}
+    assert kinds == set(samplers.__all__) - {"MAP", "SWAG", "Sampler"}
 
 
 def test_every_check_has_its_fault() -> None:
@@ -227,6 +236,40 @@ def test_reports_repeat_and_leave_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+class Flattened(Law):
+    """An eighth of another potential."""
+
+    def __init__(self, law):
+        self.law = law
+
+    def potential(self, z, index=None):
+        return self.law.potential(z, index) / 8
+
+
+class Hot(NUTS):
+    """Its trajectories are those at eight times the temperature."""
+
+    def step(self, target, state, streams):
+        hot = target.part(slice(None))
+        hot.law = Flattened(target.law)
+        return super().step(hot, state, streams)
+
+
+class Miscounting(NUTS):
+    """It takes more gradients than it says."""
+
+    def step(self, target, state, streams):
+        new, info = super().step(target, state, streams)
+        return new, info | {"num_steps": info["num_steps"] // 2}
+
+
+def test_faults_of_a_sampler_of_whole_transitions_are_found() -> None:
+    """With 96 chains of 12 steps."""
+    assert one("double well", Hot()).failures
+    assert one("interface", Miscounting()).failures
+    assert one("interface", NUTS()).passed
+
+
 class Frictional(GGMC):
     """It has no limit without friction."""
 
@@ -235,6 +278,7 @@ class Frictional(GGMC):
 
 
 def test_what_does_not_apply_says_why() -> None:
+    assert "whole transition" in one("volume", NUTS())["volume"].figure
     for name in ("time reversal", "volume"):
         assert one(name, Frictional())[name].figure == "the friction is part of it"
         assert "no momentum" in one(name, SGLD())[name].figure
@@ -252,6 +296,9 @@ def test_a_scale_of_the_users_own() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(TypeError, match="expected an object with its settings"):
         check_sampler(SGLD)
+    for baseline in (MAP(), SWAG(), Cyclical(MAP(), 10)):
+        with pytest.raises(ValueError, match=r"given, a baseline .* by bp\.compare"):
+            check_sampler(baseline)
     with pytest.raises(ValueError, match="seed -1 given"):
         check_sampler(SGLD(), seed=-1)
     with pytest.raises(ValueError, match=r"scale 0\.0 given, expected a positive number"):
