@@ -36,9 +36,8 @@ def errors() -> str:
         "|---|" + "---|" * (len(sizes) + 1),
     ]
     for name, title in NAMES.items():
-        cells = [
-            _error(run) for size in sizes for run in runs() if (run["network"], run["train"]) == (name, size)
-        ]
+        found = {run["train"]: _error(run) for run in runs() if run["network"] == name}
+        cells = [found.get(size, "–") for size in sizes]
         lines.append(f"| {title} | {' | '.join(cells)} | {PUBLISHED[name]} % |")
     return "\n".join(lines)
 
