@@ -131,9 +131,15 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def curves(
-    records: Sequence[Record], shown: Sequence[str], *, bars: str, title: str, whole: bool = False
+    records: Sequence[Record],
+    shown: Sequence[str],
+    *,
+    bars: str,
+    title: str,
+    whole: bool = False,
+    reference: str = REFERENCE,
 ) -> Figure:
-    """Metrics of priors against temperature; Normal black and dashed, hollow where a run has not settled.
+    """Metrics of priors against temperature; the reference black and dashed, hollow where a run has not settled.
 
     Args:
         records: one a prior and temperature. shown: metrics, one picture each.
@@ -149,8 +155,8 @@ def curves(
             mine = sorted((r for r in records if r["prior"] == prior), key=lambda r: r["temperature"])
             shift = 1.025 ** (index - len(priors) / 2)
             across, up = [r["temperature"] * shift for r in mine], [r[metric] for r in mine]
-            shade = "black" if prior == REFERENCE else colour(index, len(priors))
-            dashes = (0, (4, 2)) if prior == REFERENCE else "-"
+            shade = "black" if prior == reference else colour(index, len(priors))
+            dashes = (0, (4, 2)) if prior == reference else "-"
             errors = [r[f"{metric}_{bars}"] for r in mine]
             axes.errorbar(
                 across, up, errors, color=shade, lw=1.4, ls=dashes, elinewidth=0.9, label=prior, zorder=3

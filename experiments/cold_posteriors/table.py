@@ -95,7 +95,7 @@ def pool(rows: Sequence[Record]) -> list[Record]:
     pooled = []
     for group in groups.values():
         record: Record = {**group[0], "seeds": len(group)}
-        for metric in METRICS:
+        for metric in (name for name in METRICS if name in group[0]):
             values = [row[metric] for row in group]
             record[metric], record[f"{metric}_half"] = mean_interval(values)
             record[f"{metric}_seeds"] = values
@@ -103,38 +103,39 @@ def pool(rows: Sequence[Record]) -> list[Record]:
     return pooled
 
 
-def effects(pooled: Sequence[Record]) -> list[Record]:
-    """For each prior: NLL at T = 1, the coldest posteriors' gain over it, and how much smaller that is than Normal's.
+def effects(pooled: Sequence[Record], reference: str = REFERENCE) -> list[Record]:
+    """For each prior: NLL at T = 1, the coldest posteriors' gain over it, and how much smaller that is than the reference's.
 
-    `gain` = NLL(T = 1) − NLL(best T), with the best T by mean NLL; `weaker` = gain of Normal − gain of this prior. Intervals are
-    over seeds, by Welch, and take the best T as given.
+    `gain` = NLL(T = 1) − NLL(best T), with the best T by mean NLL; `weaker` = gain of the reference − gain of this prior.
+    Intervals are over seeds, by Welch, and take the best T as given.
     """
     found = []
-    reference = _ladder(pooled, REFERENCE)
-    normal = _best(reference)
+    base = _ladder(pooled, reference)
+    base_best = _best(base)
     for prior in dict.fromkeys(record["prior"] for record in pooled):
         mine = _ladder(pooled, prior)
         best = _best(mine)
         record: Record = {"prior": prior, "best": best}
         record["gain"] = _contrast([(mine[1.0], 1), (mine[best], -1)])
-        record["from_normal"] = _contrast([(mine[1.0], 1), (reference[1.0], -1)])
+        record["from_reference"] = _contrast([(mine[1.0], 1), (base[1.0], -1)])
         record["weaker"] = _contrast(
-            [(reference[1.0], 1), (reference[normal], -1), (mine[1.0], -1), (mine[best], 1)]
+            [(base[1.0], 1), (base[base_best], -1), (mine[1.0], -1), (mine[best], 1)]
         )
         found.append(record)
     return found
 
 
-def table(pooled: Sequence[Record]) -> str:
+def table(pooled: Sequence[Record], reference: str = REFERENCE, head: str = "prior") -> str:
     """Markdown: each prior at T = 1 and at its best temperature."""
-    heads = ["prior", *(HEADS[metric] for metric in METRICS), "NLL − Normal's", "R̂", "T̂", "best T"]
-    heads += ["error there", "NLL there", "NLL gained by cooling", "less than Normal's by"]
+    shown = [metric for metric in METRICS if metric in pooled[0]]
+    heads = [head, *(HEADS[metric] for metric in shown), f"NLL − {reference}'s", "R̂", "T̂", "best T"]
+    heads += ["error there", "NLL there", "NLL gained by cooling", f"less than {reference}'s by"]
     lines = []
-    for effect in effects(pooled):
+    for effect in effects(pooled, reference):
         mine = _ladder(pooled, effect["prior"])
         one, best = mine[1.0], mine[effect["best"]]
-        cells = [effect["prior"], *(_figure(one, metric) for metric in METRICS)]
-        cells.append("" if effect["prior"] == REFERENCE else signed(*effect["from_normal"]))
+        cells = [effect["prior"], *(_figure(one, metric) for metric in shown)]
+        cells.append("" if effect["prior"] == reference else signed(*effect["from_reference"]))
         cells += [f"{one['rhat_predictions']:.2f}", f"{one['configurational_temperature']:.2f}"]
         cells.append(f"{effect['best']:g}")
         cells += (
@@ -142,7 +143,7 @@ def table(pooled: Sequence[Record]) -> str:
             if best is one
             else [_figure(best, "error"), _figure(best, "nll"), signed(*effect["gain"])]
         )
-        cells.append("" if effect["prior"] == REFERENCE else signed(*effect["weaker"]))
+        cells.append("" if effect["prior"] == reference else signed(*effect["weaker"]))
         lines.append(cells)
     return markdown(heads, lines)
 
@@ -163,7 +164,7 @@ def ladder_table(pooled: Sequence[Record]) -> str:
     return markdown(["NLL; T̂; R̂", *(f"T = {t:g}" for t in ladder)], lines)
 
 
-def effect_picture(found: dict[str, list[Record]]) -> Figure:
+def effect_picture(found: dict[str, list[Record]], reference: str = REFERENCE) -> Figure:
     """NLL against that at T = 1, with 95 % intervals over seeds: below 0 a colder posterior is better."""
     figure = Figure(figsize=(4.1 * len(found) + 0.4, 3.6), dpi=110, layout="constrained")
     for axes, (name, pooled) in zip(
@@ -174,10 +175,10 @@ def effect_picture(found: dict[str, list[Record]]) -> Figure:
             mine = _ladder(pooled, prior)
             colder = sorted(t for t in mine if t < 1)
             values = [_contrast([(mine[t], 1), (mine[1.0], -1)]) for t in colder]
-            shade = "black" if prior == REFERENCE else colour(index, len(priors))
+            shade = "black" if prior == reference else colour(index, len(priors))
             across = [t * 1.04 ** (index - len(priors) / 2) for t in colder]
             up, half = [value for value, _ in values], [size for _, size in values]
-            dashes = (0, (4, 2)) if prior == REFERENCE else "-"
+            dashes = (0, (4, 2)) if prior == reference else "-"
             axes.errorbar(
                 across, up, half, color=shade, lw=1.4, ls=dashes, elinewidth=0.9, capsize=2, label=prior
             )

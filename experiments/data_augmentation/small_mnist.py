@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d
 from bnnpriors.datasets import Dataset, idx
 
 
-def mnist14(path: str, num_train: int, num_test: int) -> Dataset:
+def mnist14(path: str, num_train: int | None = None, num_test: int | None = None) -> Dataset:
     """Means over 2 × 2 pixels of standardised images, flat: [points, 196]."""
     data = idx(path, num_train=num_train, num_test=num_test)
     return replace(data, name="mnist14", x_train=_halved(data.x_train), x_test=_halved(data.x_test))

@@ -151,7 +151,7 @@ def test_the_effect_is_that_of_the_means() -> None:
     assert (normal["best"], heavy["best"]) == (0.1, 1.0)
     assert normal["gain"][0] == pytest.approx(0.3)
     assert heavy["gain"] == (0.0, 0.0)
-    assert heavy["from_normal"][0] == pytest.approx(-0.1)
+    assert heavy["from_reference"][0] == pytest.approx(-0.1)
     assert heavy["weaker"] == pytest.approx(normal["gain"])
     text = table.table(pooled)
     assert "| Normal | 50.00 ± 0.00 % | 0.500 ± 0.025 |" in text
