@@ -12,6 +12,7 @@ from ..cost import free_memory, size
 JITTERS = (0.0, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
 """Tried one after another, relative to the mean of the diagonal."""
 ROWS = 1024
+PANEL = 1024
 BLOCK_BYTES = 2**28
 """Of the covariances of all training points with the new ones that are predicted at once, at most."""
 
@@ -38,11 +39,11 @@ def check_memory(n: int) -> None:
 def factorise(matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"]) -> tuple[Tensor, float]:
     """The Cholesky factor L of K + diag(noise) and the jitter on its diagonal, 0 if it needed none.
 
-    On the CPU it takes no more memory than K has: L is written over the lower triangle of `matrix`, and the strict upper one
-    keeps K's, so read the result as lower triangular (`solve_triangular(..., upper=False)` does).
+    It takes no more memory than K has, and a few panels: L is written over the lower triangle of `matrix`, and the strict upper
+    one keeps K's, so read the result as lower triangular (`solve_triangular(..., upper=False)` does).
 
     Args:
-        matrix: K, symmetric and contiguous; overwritten. noise: σ², [] or [n].
+        matrix: K, symmetric; overwritten. noise: σ², [] or [n].
 
     Raises:
         ValueError: K + noise is not positive definite, even with a jitter of 1e-7 of its mean diagonal.
@@ -52,15 +53,9 @@ def factorise(matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"]) -> 
     for relative in JITTERS:
         jitter = relative * scale
         matrix.diagonal().copy_(diagonal + noise + jitter)
-        if matrix.device.type == "cpu":
-            _, info = lapack.dpotrf(matrix.numpy().T, lower=0, overwrite_a=1, clean=0)
-            if info == 0:
-                return matrix, jitter
-            _restore(matrix)
-        else:
-            factor, failed = torch.linalg.cholesky_ex(matrix)
-            if not bool(failed.any()):
-                return factor, jitter
+        if _cholesky_(matrix):
+            return matrix, jitter
+        _restore(matrix)
     raise ValueError(not_definite(scale, float(noise.min())))
 
 
@@ -80,6 +75,28 @@ def not_definite(scale: float, noise: float) -> str:
         f"K + noise · I is not positive definite in float64 (mean diagonal {scale:.3g}, noise {noise:.3g}); raise noise, or "
         "scale the targets and the priors' variances to similar sizes"
     )
+
+
+def _cholesky_(matrix: Tensor) -> bool:
+    """Write L over the lower triangle, panel by panel from the left; False where a pivot is not positive.
+
+    LAPACK in place would be one call, but OpenBLAS's dpotrf with threads crashes at n = 50,000.
+    """
+    for start in range(0, len(matrix), PANEL):
+        rows = slice(start, start + PANEL)
+        done, block = matrix[rows, :start], matrix[rows, rows]
+        upper = block.triu(1)
+        factor, failed = torch.linalg.cholesky_ex(
+            block.addmm(done, done.mT, alpha=-1)
+        )  # of the lower triangle
+        if bool(failed):
+            return False
+        block.copy_(upper.add_(factor))
+        for below in range(start + PANEL, len(matrix), PANEL):
+            part = matrix[below : below + PANEL]
+            rest = part[:, rows].addmm(part[:, :start], done.mT, alpha=-1)
+            part[:, rows] = torch.linalg.solve_triangular(factor.mT, rest, upper=True, left=False)
+    return True
 
 
 def _restore(matrix: Tensor) -> None:

@@ -92,6 +92,13 @@ def grams(
     return found, {part: seconds[f"{part}-{len(values)}"] for part, values in x.items()}
 
 
+def noise_and_scale(precomputed: infinite.PrecomputedKernel, train: Tensor, y: Tensor) -> dict[str, float]:
+    """By leaving one out; here, so that the memory of it is free before all points are solved for."""
+    targets = torch.nn.functional.one_hot(y, 10).double() - 0.1
+    gp = infinite.GPRegression(precomputed, train, targets).select_noise("leave_one_out")
+    return {"noise": gp.noise.item(), "scale": gp.scale.item()}
+
+
 def classify(
     precomputed: infinite.PrecomputedKernel, labels: dict[str, Tensor], count: int, select: int, methods: list[str]
 ) -> dict[str, Any]:  # fmt: skip
@@ -105,9 +112,7 @@ def classify(
         classifier: Any
         chosen: dict[str, float] = {}
         if method == "least squares":
-            targets = torch.nn.functional.one_hot(y[:select], 10).double() - 0.1
-            gp = infinite.GPRegression(precomputed, train[:select], targets).select_noise("leave_one_out")
-            chosen = {"noise": gp.noise.item(), "scale": gp.scale.item()}
+            chosen = noise_and_scale(precomputed, train[:select], y[:select])
             classifier = infinite.LeastSquaresClassifier(precomputed, train, y, num_classes=10, **chosen)
             chosen |= {"jitter": classifier.regression.jitter, "temperature": classifier.temperature}
         elif method == "dirichlet":

@@ -3,7 +3,8 @@
     python experiments/function_space/pictures.py       # writes results/methods.png, methods.md and methods.csv
 
 The same network, priors, noise and data for all (`problem`): its limit of infinite width, HMC, variational inference in weight
-space and in function space, and a deep ensemble. HMC is what the others approximate; each panel shows its interval too.
+space and in function space, Laplace's approximation, and a deep ensemble. HMC is what the others approximate; each panel shows
+its interval too.
 """
 
 from __future__ import annotations
@@ -81,6 +82,13 @@ def ensemble(post: bp.Posterior) -> Any:
     return bp.sample(post, sampler, num_samples=1, num_warmup=1500, num_chains=10, seed=SEED, progress=False)
 
 
+def laplace(post: bp.Posterior) -> Any:
+    """The best of five maxima, and the curvature there."""
+    fit = V.Laplace(post).fit(num_steps=3000, learning_rate=0.02, num_starts=5, seed=SEED, progress=False)
+    print(f"Laplace: a Newton step would go {fit.decrement:.2g} standard deviations further", flush=True)
+    return fit
+
+
 def weights(family: Callable[[bp.Posterior], V.GaussianFit]) -> Callable[[bp.Posterior], Any]:
     """A fit in weight space."""
     return lambda post: _told(family(post).fit(num_steps=4000, learning_rate=0.02, seed=SEED, progress=False))
@@ -109,6 +117,7 @@ METHODS: dict[str, Callable[[bp.Posterior], Any]] = {
     REFERENCE: hmc,
     "mean-field": weights(V.MeanField),
     "low rank": weights(lambda post: V.LowRank(post, rank=10)),
+    "Laplace, linearised": laplace,
     "function space, GP prior": functions(process=True),
     "function space, own prior": functions(),
     "function space, own prior, SSGE": functions(estimator="ssge"),
@@ -151,9 +160,9 @@ def draw(found: dict[str, tuple[Predictive, Predictive, float]], post: bp.Poster
     """A panel a method: mean, ±2 standard deviations of f, and HMC's as dashed lines."""
     from matplotlib.figure import Figure
 
-    columns = 4
+    columns = 3
     lines = -(-len(found) // columns)
-    figure = Figure(figsize=(12.5, 2.9 * lines), dpi=110, layout="constrained")
+    figure = Figure(figsize=(11, 2.8 * lines), dpi=110, layout="constrained")
     grid = torch.linspace(-4, 4, 161, dtype=torch.float64)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     reference = found.get(REFERENCE)

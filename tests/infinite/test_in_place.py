@@ -50,6 +50,7 @@ def test_tiles_and_small_blocks_give_the_usual_regression(
     usual = infinite.GPRegression(_kernel(), x[:COUNT], y, noise=1e-3, scale=1.7)
     points = _stored(tmp_path, COUNT, NEW, tile=128)
     monkeypatch.setattr(factor, "BLOCK_BYTES", 7 * 8 * COUNT)
+    monkeypatch.setattr(factor, "PANEL", 250)
     monkeypatch.setattr(classification, "LEFT_OUT", 200)
     gp = infinite.GPRegression(points, train, y, noise=1e-3, scale=1.7)
     for field in ("mean", "variance"):
@@ -67,6 +68,25 @@ def test_tiles_and_small_blocks_give_the_usual_regression(
     assert both[1].temperature == pytest.approx(both[0].temperature, rel=1e-4)
     probabilities = [c.predict(p).probs for c, p in zip(both, (x[COUNT:], new), strict=True)]
     torch.testing.assert_close(probabilities[1], probabilities[0], rtol=1e-4, atol=1e-6)
+
+
+def test_panels_give_the_factor_and_keep_the_upper_triangle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank of 5 among 50 rows: without noise the first attempts fail, and begin again with more jitter."""
+    monkeypatch.setattr(factor, "PANEL", 16)
+    half = _inputs(50)[:, :5] @ torch.randn(
+        5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    for noise in (0.1, 0.0):
+        matrix = half @ half.mT
+        given, level = matrix.clone(), matrix.diagonal().mean()
+        lower, jitter = factor.factorise(matrix, torch.tensor(noise, dtype=torch.float64))
+        assert lower is matrix
+        assert torch.equal(lower.triu(1), given.triu(1))
+        expected = given + (noise + jitter) * torch.eye(50, dtype=torch.float64)
+        torch.testing.assert_close(
+            lower.tril() @ lower.tril().mT, expected, rtol=0, atol=1e-12 * float(level)
+        )
+        assert (jitter > 0) == (noise == 0)
 
 
 def test_the_last_points_are_left_out_as_among_all() -> None:
@@ -109,7 +129,7 @@ def run(count, labels):
 count = int(sys.argv[2])
 parts = [infinite.open_gram(Path(sys.argv[1]) / name) for name in ("train", "new")]
 kernel = infinite.PrecomputedKernel(parts, torch.full((count + parts[1].shape[1],), 2.0))
-classification.LEFT_OUT, factor.BLOCK_BYTES = 256, 8 * count * 128
+classification.LEFT_OUT, factor.PANEL, factor.BLOCK_BYTES = 256, 256, 8 * count * 128
 labels = torch.arange(count) % 3
 run(100, labels)
 before = status("VmRSS")
