@@ -89,6 +89,24 @@ def test_panels_give_the_factor_and_keep_the_upper_triangle(monkeypatch: pytest.
         assert (jitter > 0) == (noise == 0)
 
 
+def test_the_diagonal_of_the_inverse_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a factor whose upper triangle holds something else, whole and of its last rows."""
+    monkeypatch.setattr(factor, "BAND", 16)
+    half = _inputs(50) @ torch.randn(5, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    lower, _ = factor.factorise(half @ half.mT, torch.tensor(0.5, dtype=torch.float64))
+    for part in (lower, lower[13:, 13:]):
+        expected = torch.linalg.inv(part.tril() @ part.tril().mT).diagonal()
+        torch.testing.assert_close(factor.inverse_diagonal(part), expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_matrix_that_is_not_finite(bad: float) -> None:
+    matrix = torch.eye(5, dtype=torch.float64)
+    matrix[3, 1] = bad
+    with pytest.raises(ValueError, match="NaN or infinite values"):
+        factor.factorise(matrix, torch.tensor(0.1, dtype=torch.float64))
+
+
 def test_the_last_points_are_left_out_as_among_all() -> None:
     x, y = _inputs(40), _inputs(40)[:, :2].sin()
     gp = infinite.GPRegression(_kernel(), x, y, noise=0.01)
