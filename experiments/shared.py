@@ -148,7 +148,9 @@ def curves(
     """
     rows = math.ceil(len(shown) / 2)
     figure = Figure(figsize=(8.6, 3.3 * rows), dpi=110, layout="constrained")
-    grid = figure.subplots(rows, 2, squeeze=False).flat
+    grid = list(figure.subplots(rows, 2, squeeze=False).flat)
+    for unused in grid[len(shown) :]:
+        unused.remove()
     priors = list(dict.fromkeys(record["prior"] for record in records))
     for axes, metric in zip(grid, shown, strict=False):
         for index, prior in enumerate(priors):

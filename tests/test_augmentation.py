@@ -437,7 +437,8 @@ def test_memory_of_a_training_step_is_that_of_the_copies_at_once() -> None:
 
 
 def test_pyros_model_has_the_same_density() -> None:
-    pyro = pytest.importorskip("pyro")
+    import pyro
+
     x, y = _data()
     model, aug = _model(), _finite()
     program = model.to_pyro(aug)

@@ -202,6 +202,7 @@ def full_paths(arguments: Sequence[str]) -> list[str]:
 
 
 def new_parser(description: str) -> ArgumentParser:
+    """A parser that reads YAML files (`--config`) and flags, and raises ArgumentError where others would end the process."""
     parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument(
         "--config",
@@ -279,6 +280,7 @@ def _add_ood(parser: ArgumentParser, default: str | None) -> None:
 
 
 def defaults(command: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings of `<command>.yaml` in the package, without the objects that the arguments name themselves."""
     settings = yaml.safe_load(
         resources.files(__package__).joinpath(f"{command}.yaml").read_text(encoding="utf-8")
     )

@@ -129,6 +129,7 @@ def submit(client: Client, task: Task, *arguments: Any) -> Future:
 
 
 def as_rows(x: Tensor) -> Rows:
+    """Inputs as tasks take them: a contiguous array in the memory of the CPU."""
     return np.ascontiguousarray(x.detach().cpu().numpy())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bnnpriors.cli.parsers import build_parser
 from bnnpriors.cli.runs import write_table
-from experiments.cold_posteriors.table import effect_picture, judge, ladder_table, pool, table
+from experiments.cold_posteriors.table import METRICS, effect_picture, judge, ladder_table, pool, table
 from experiments.shared import curves, read_table, rounded
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,9 +45,9 @@ def main() -> None:
         write_table(RESULTS / "seeds.csv", records)
     pooled = pool(read_table(RESULTS / "seeds.csv"))
     text = f"{table(pooled, 'none', 'average of')}\n\n{ladder_table(pooled)}\n"
-    curves(
-        pooled, ("error", "nll", "ece"), bars="half", title="average of", whole=True, reference="none"
-    ).savefig(RESULTS / "curves.png")
+    curves(pooled, METRICS, bars="half", title="average of", whole=True, reference="none").savefig(
+        RESULTS / "curves.png"
+    )
     effect_picture({"MNIST at 14 × 14": pooled}, "none").savefig(RESULTS / "effect.png")
     (RESULTS / "tables.md").write_text(text, encoding="utf-8")
     print(text)

@@ -22,7 +22,7 @@ STRUCTURES = ("full", "diag", "kron")
 
 def need(structure: str) -> None:
     if structure == "kron":
-        pytest.importorskip("laplace", reason="needs laplace-torch")
+        pytest.importorskip("laplace", reason="needs laplace-torch: pip install 'bnnpriors[laplace]'")
 
 
 def network(kind: str, prior: object, *, noise: object = 0.3, **options) -> bp.Posterior:
@@ -130,7 +130,7 @@ def test_the_matrix_is_the_hessian_of_the_linearised_network(kind: str, prior: o
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 def test_curvature_and_evidence_are_those_of_laplace_torch(kind: str, structure: str) -> None:
     """The same network, mode, noise, prior and temperature, given to the library by hand; it rounds parts to float32."""
-    library = pytest.importorskip("laplace", reason="needs laplace-torch")
+    library = pytest.importorskip("laplace", reason="needs laplace-torch: pip install 'bnnpriors[laplace]'")
     temperature = 0.5
     prior = {"0.*": P.Normal(0.0, 0.8), "*": P.Normal(0.0, 1.5)}
     posterior = network(kind, prior, temperature=temperature)
@@ -248,7 +248,7 @@ def test_ladders_priors_alone_and_counts_are_refused() -> None:
 
 
 def test_what_kronecker_factors_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("laplace", reason="needs laplace-torch")
+    pytest.importorskip("laplace", reason="needs laplace-torch: pip install 'bnnpriors[laplace]'")
     with pytest.raises(ValueError, match="expected a centred Normal"):
         Laplace(network("regression", P.StudentT(3.0)), structure="kron")
     net = nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4), nn.Linear(4, 1)).double()
