@@ -1,4 +1,4 @@
-"""Compiles the fused kernel when the package is installed; where that fails, the package is installed without it.
+"""Compiles the C++ part when the package is installed; where that fails, the package is installed without it.
 
 `python hatch_build.py` compiles it in place, for a checkout that is used without being installed.
 """
@@ -28,7 +28,7 @@ def compile_library() -> Path:
     Raises:
         OSError: there is no compiler, or it fails; with what it said.
     """
-    recipe = runpy.run_path(str(ROOT / "bnnpriors" / "infinite" / "library.py"))
+    recipe = runpy.run_path(str(ROOT / "bnnpriors" / "extension.py"))
     compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
     if compiler is None:
         raise OSError("no C++ compiler was found (g++, clang++ or the one that CXX names)")
@@ -55,7 +55,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc, valid-type]
             library = compile_library()
         except OSError as error:
             self.app.display_warning(
-                f"bnnpriors: installed without its fused kernels, which torch replaces: {error}"
+                f"bnnpriors: installed without its C++ part, which torch replaces: {error}"
             )
             return
         build_data["artifacts"].append(str(library.relative_to(ROOT)))

@@ -27,7 +27,8 @@ from pathlib import Path
 import torch
 
 import bnnpriors as bp
-from bnnpriors.infinite import library, zoo
+from bnnpriors import extension
+from bnnpriors.infinite import zoo
 from bnnpriors.infinite.blocks import own_maps
 from bnnpriors.infinite.fused import FusedKernel
 
@@ -101,7 +102,7 @@ def limit(dtype: torch.dtype, seconds: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "peak.cpp", Path(folder) / "peak.so"
         source.write_text(PEAK)
-        size = library.load().bnnpriors_vector_bytes()  # type: ignore[union-attr]
+        size = extension.load().bnnpriors_vector_bytes()  # type: ignore[union-attr]
         flags = {16: [], 32: ["-mavx2", "-mfma"], 64: ["-mavx512f", "-mfma"]}[size]
         command = ["g++", "-O3", f"-DBYTES={size}", *flags, "-shared", "-fPIC"]
         subprocess.run([*command, str(source), "-o", str(program)], check=True)

@@ -29,7 +29,7 @@ from .segments import pack
 from .spread import SpreadRun
 from .starts import check_init, identity_of, start
 from .store import FORMAT, Store, StoreError
-from .streams import Streams
+from .streams import Streams, normal_source
 
 logger = logging.getLogger("bnnpriors")
 
@@ -132,7 +132,11 @@ def sample(
     schedule = Schedule(num_warmup, num_samples, thin)
     exact, estimates = sampler.gradients(posterior.target(len(keys)))
     gradients = (exact * schedule.total, estimates * schedule.total)
-    threads = torch.get_num_threads() if executor is None else 1
+    machine = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads() if executor is None else 1,
+        "normal": normal_source(posterior.dtype, posterior.device),
+    }
     packed = b"" if executor is None else pack((posterior, sampler))
     with ExitStack() as stack:
         if executor is not None:
@@ -156,13 +160,13 @@ def sample(
             if not sampler.independent_draws:
                 plan = plan._replace(workers=1)
             meta = {
-                "format": FORMAT, "identity": identity, "plan": list(plan), "torch": torch.__version__,
-                "threads": threads, "temperatures": list(posterior.temperatures), "num_chains": num_chains,
+                "format": FORMAT, "identity": identity, "plan": list(plan), **machine,
+                "temperatures": list(posterior.temperatures), "num_chains": num_chains,
                 "layout": [[name, list(shape)] for name, shape in posterior.layout.shapes],
             }  # fmt: skip
             archive = Store.create(path, meta, _picklable(posterior) if path is not None else None)
         stack.callback(archive.close)
-        _check_same(archive, identity, threads)
+        _check_same(archive, identity, machine)
         plan = Plan(*archive.group.attrs["plan"])  # type: ignore[misc]
         run: Run | SpreadRun
         if executor is None:
@@ -229,7 +233,7 @@ def _check_executor(
         )
 
 
-def _check_same(store: Store, identity: dict[str, Any], threads: int) -> None:
+def _check_same(store: Store, identity: dict[str, Any], machine: dict[str, Any]) -> None:
     lines = difference(dict(store.group.attrs["identity"]), identity)  # type: ignore[arg-type]
     if lines:
         raise StoreError(
@@ -237,12 +241,11 @@ def _check_same(store: Store, identity: dict[str, Any], threads: int) -> None:
             + "\n".join(lines)
             + "\nChoose another path, or delete it"
         )
-    now = {"torch": torch.__version__, "threads": threads}
-    changed = {
-        name: store.group.attrs[name] for name, value in now.items() if store.group.attrs[name] != value
-    }
+    begun = {name: store.group.attrs.get(name) for name in machine}
+    changed = {name: value for name, value in begun.items() if value != machine[name]}
     if changed:
         warnings.warn(
-            f"the store was begun with {changed}, now {now}: draws from here on may differ in rounding",
+            f"the store was begun with {changed}, now {machine}: draws from here on are of the same posterior, but not bit "
+            "for bit those of an unbroken run",
             stacklevel=3,
         )

@@ -18,23 +18,25 @@ import torch
 from torch import Tensor
 
 from .cluster import require_distributed
-from .group import Checkpoint, Group, Record, Schedule, refuse_lost, refuse_starts
+from .group import Checkpoint, Group, Record, SamplingError, Schedule, refuse_lost, refuse_starts
 from .posterior import Posterior
 from .programs import Plan
 from .samplers import Sampler
-from .streams import Streams
+from .streams import Streams, normal_source
 from .workers import working
 
 Problem = tuple[Posterior, Sampler]
 
 
 class Job(NamedTuple):
-    """What all segments of a run share, beside the problem. `token` names the run, `keys` its streams, one a chain."""
+    """What all segments of a run share, beside the problem. `token` names the run, `keys` its streams, one a chain;
+    `normal` is the driver's `normal_source`."""
 
     token: str
     plan: Plan
     seed: int
     keys: list[tuple[int, int]]
+    normal: str
     schedule: Schedule
     path: Path | None
 
@@ -93,6 +95,7 @@ def advance(packed: bytes, job: Job, segment: Segment) -> Stretch:
     """
     with _ONE_AT_A_TIME, one_thread(), working(job.plan._replace(workers=1, ahead=False)):
         posterior, sampler = _unpacked(job.token, packed)
+        _check_normal(posterior, job.normal)
         target = posterior.target(len(job.keys), job.plan)
         streams = Streams(job.seed, job.keys[segment.chains], dtype=posterior.dtype, device=posterior.device)
         group = Group(sampler, target.part(segment.chains), streams, segment.chains.start)
@@ -117,6 +120,15 @@ def advance(packed: bytes, job: Job, segment: Segment) -> Stretch:
             {name: np.stack([draw[name] for draw in draws], axis=1) for name in draws[0]} if draws else {}
         )
         return Stretch(stacked, group.checkpoint(iteration), group.shown(), pace)
+
+
+def _check_normal(posterior: Posterior, wanted: str) -> None:
+    found = normal_source(posterior.dtype, posterior.device)
+    if found != wanted:
+        raise SamplingError(
+            f"a worker draws normal numbers by {found}, the process that began the run by {wanted}: install bnnpriors with a C++ "
+            "compiler (g++) on all machines, or without one on all"
+        )
 
 
 @contextmanager

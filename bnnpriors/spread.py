@@ -27,7 +27,7 @@ from .run import CHECKPOINT_SECONDS, MEET_SECONDS, interruptible
 from .samplers import Sampler
 from .segments import Job, Segment, Stretch, advance
 from .store import Store
-from .streams import Streams
+from .streams import Streams, normal_source
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -50,7 +50,8 @@ class SpreadRun:
         store: Store, theta: Tensor, schedule: Schedule,
     ) -> None:  # fmt: skip
         self.client, self.store, self.schedule, self.sampler = client, store, schedule, sampler
-        self.job = Job(uuid.uuid4().hex, plan, streams.seed, streams.keys, schedule, store.path)
+        normal = normal_source(posterior.dtype, posterior.device)
+        self.job = Job(uuid.uuid4().hex, plan, streams.seed, streams.keys, normal, schedule, store.path)
         unit = 1 if sampler.independent_chains else len(theta) // len(posterior.temperatures)
         own_groups = plan if sampler.independent_chains else plan._replace(workers=1)
         self.chains = divide(len(theta), own_groups, unit, workers)

@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from bnnpriors.infinite import library
+from bnnpriors import extension
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guide").glob("*.md"))]
@@ -85,16 +85,16 @@ def test_the_fused_kernel_is_compiled_or_the_package_does_without(monkeypatch: p
     monkeypatch.setenv("CXX", "false")
     recipe["CustomBuildHook"].initialize(hook, "standard", pure)
     assert pure == {"artifacts": []}
-    assert "installed without its fused kernels" in warnings[0]
+    assert "installed without its C++ part" in warnings[0]
     monkeypatch.delenv("CXX")
     if not any(map(shutil.which, ("g++", "clang++", "c++"))):
         pytest.skip("needs a C++ compiler")
     built: dict[str, object] = {"artifacts": []}
     recipe["CustomBuildHook"].initialize(hook, "standard", built)
-    assert built["artifacts"] == ["bnnpriors/infinite/csrc/fused.so"]
+    assert built["artifacts"] == ["bnnpriors/csrc/bnnpriors.so"]
     assert str(built["tag"]).startswith("py3-none-")
-    library.load.cache_clear()
-    assert not isinstance(library.load(), str)
+    extension.load.cache_clear()
+    assert not isinstance(extension.load(), str)
 
 
 def test_importing_the_package_leaves_the_heavy_optional_parts_alone() -> None:

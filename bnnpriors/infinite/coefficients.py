@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from .library import FOLDER
+from ..extension import FOLDER
 
 
 @cache

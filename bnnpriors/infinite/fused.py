@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .. import extension
 from . import library
 from .layout import Layout, lay_out_memory
 from .lowering import lower
@@ -68,7 +69,7 @@ class FusedKernel(PairKernel[Prepared]):
     """
 
     def __init__(self, recursion: Recursion, channels: int, vector_bytes: int | None = None) -> None:
-        found = library.load()
+        found = extension.load()
         if isinstance(found, str):
             raise Unfusable(found)
         if recursion.ntk:

@@ -1,16 +1,9 @@
-"""The compiled kernels: what is built of them when the package is installed, and how it is called."""
+"""Layer programs as the compiled part takes them (csrc/program.hpp)."""
 
 from __future__ import annotations
 
 import ctypes as c
-import zlib
-from functools import cache
-from pathlib import Path
 from typing import Any
-
-FOLDER = Path(__file__).parent / "csrc"
-LIBRARY = FOLDER / "fused.so"
-FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 
 INPUT, WINDOW, TERMS, READOUT = range(4)
 NONE, RELU, ERF, GELU, MEANS = range(5)
@@ -74,34 +67,3 @@ class Side(c.Structure):
     """As in program.hpp."""
 
     _fields_ = _fields({"inputs maps inputs_in_lanes maps_in_lanes": c.c_void_p, "images": c.c_int64})
-
-
-def sources() -> int:
-    """A number that changes with the sources."""
-    return zlib.crc32(b"".join(file.read_bytes() for file in sorted(FOLDER.glob("*.[ch]pp"))))
-
-
-def command(compiler: str, library: Path) -> list[str]:
-    """How the library is compiled."""
-    return [compiler, *FLAGS, f"-DSOURCES={sources()}u", str(FOLDER / "fused.cpp"), "-o", str(library)]
-
-
-@cache
-def load() -> c.CDLL | str:
-    """The library, or why there is none."""
-    if not LIBRARY.is_file():
-        return "its C++ part was not compiled when the package was installed: install a C++ compiler (g++) and the package anew"
-    try:
-        library = c.CDLL(str(LIBRARY))
-        built_from = library.bnnpriors_sources
-    except (OSError, AttributeError) as error:
-        return f"its C++ part does not load ({error}): install the package anew"
-    built_from.restype = c.c_uint
-    if built_from() != sources():
-        return "its C++ part was compiled from other sources: install the package anew"
-    for name in ("float", "double"):
-        run = getattr(library, f"bnnpriors_run_{name}")
-        run.restype = None
-        pointers, rows, integers = [c.c_void_p] * 3, [c.c_int64] * 2, [c.c_int] * 3
-        run.argtypes = [c.c_int, *pointers, *rows, *integers, c.c_void_p, c.c_int64, c.c_void_p, c.c_int64]
-    return library

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bnnpriors as bp
-from bnnpriors import infinite
-from bnnpriors.infinite import backends, fused, library
+from bnnpriors import extension, infinite
+from bnnpriors.infinite import backends, fused
 from bnnpriors.infinite.fused import FusedKernel
 
 from .networks import Erf, Skip, inputs, model
 
 P = bp.priors
 compiled = pytest.mark.skipif(
-    isinstance(library.load(), str),
-    reason=f"needs the compiled part; python hatch_build.py makes it: {library.load()}",
+    isinstance(extension.load(), str),
+    reason=f"needs the compiled part; python hatch_build.py makes it: {extension.load()}",
 )
 Draw = Callable[[st.SearchStrategy], object]
 
@@ -129,7 +129,7 @@ def test_every_instruction_set_and_every_split_of_the_work(
     recursion = kernel._recursion(x)
     kernel.backend = "fused"
     expected = kernel.gram(x)
-    widest = library.load().bnnpriors_vector_bytes()  # type: ignore[union-attr]
+    widest = extension.load().bnnpriors_vector_bytes()  # type: ignore[union-attr]
     assert widest in (16, 32, 64)
     for size in (16, 32, 64):
         if size > widest:
@@ -202,25 +202,25 @@ def test_what_the_fused_kernel_refuses(monkeypatch: pytest.MonkeyPatch, as_a_use
         with pytest.raises(ValueError, match="a tile of pairs with all their positions takes"):
             kernel.gram(x)
     expected = kernel.gram(x)
-    monkeypatch.setattr(library, "LIBRARY", Path("nowhere.so"))
-    library.load.cache_clear()
+    monkeypatch.setattr(extension, "LIBRARY", Path("nowhere.so"))
+    extension.load.cache_clear()
     try:
         with pytest.raises(ValueError, match="was not compiled"):
             kernel.gram(x)
         kernel.backend = "auto"
         torch.testing.assert_close(kernel.gram(x), expected, rtol=1e-12, atol=0)
     finally:
-        library.load.cache_clear()
+        extension.load.cache_clear()
 
 
 @compiled
 def test_a_library_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "sources", lambda: 0)
-    library.load.cache_clear()
+    monkeypatch.setattr(extension, "sources", lambda: 0)
+    extension.load.cache_clear()
     try:
-        assert "other sources" in str(library.load())
+        assert "other sources" in str(extension.load())
     finally:
-        library.load.cache_clear()
+        extension.load.cache_clear()
 
 
 def test_the_backend_goes_with_copies() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import bnnpriors as bp
-from bnnpriors import infinite
+from bnnpriors import extension, infinite
 from bnnpriors.datasets.idx import read_idx, read_images
 from bnnpriors.infinite import zoo
 from bnnpriors.priors.taps import JITTER, tap_covariance
@@ -40,7 +40,7 @@ def _kernel(name: str) -> infinite.InfiniteWidthKernel:
 
 
 def _backend(name: str) -> infinite.backends.Backend:
-    if name == "fused" and isinstance(reason := infinite.library.load(), str):
+    if name == "fused" and isinstance(reason := extension.load(), str):
         pytest.skip(f"{reason}; python hatch_build.py compiles it in place")
     return infinite.backends.check_backend(name)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import bnnpriors as bp
-from bnnpriors import infinite
-from bnnpriors.infinite import library, sweep
+from bnnpriors import extension, infinite
+from bnnpriors.infinite import sweep
 from bnnpriors.infinite.backends import choose
 from bnnpriors.infinite.steps import Unfusable
 
@@ -61,7 +61,7 @@ def test_a_sweep_is_the_kernel_at_each_lengthscale(
 
 
 @pytest.mark.skipif(
-    isinstance(library.load(), str),
+    isinstance(extension.load(), str),
     reason="needs the fused kernel: install with a C++ compiler, or run python hatch_build.py",
 )
 def test_one_pass_only_where_the_layer_reads_out_all_positions() -> None:
