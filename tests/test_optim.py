@@ -201,7 +201,7 @@ def test_a_training_script_samples_a_posterior() -> None:
                 outputs.append(model(data.x_test))
     assert opt.param_groups[0]["lr"] == pytest.approx(0.003)
     rmse = float((torch.stack(outputs).mean(0) - data.y_test).square().mean().sqrt())
-    assert rmse < 0.85 * float(data.y_test.std())
+    assert rmse < 0.9 * float(data.y_test.std())
     assert 0.9 < sum(kinetic) / len(kinetic) < 1.1
     assert sum(inside) / len(inside) > 0.9
     assert set(warm.sizes) == {"net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"}
