@@ -8,6 +8,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #include "program.hpp"
 #include "coefficients.hpp"
 
@@ -72,6 +75,16 @@ static void run_tile(int bytes, const Program& program, const Side<T>& rows, con
     portable::run_tile<T>(program, rows, columns, first, last, block, work, results);
 }
 
+// Ask for pages of 2 MiB within a piece of memory. Covariances of all positions do not fit the cache, and with pages of 4 KiB the time
+// of a tile depends on where these lie, by a factor of two.
+static void ask_for_huge_pages(char* work, int64_t bytes) {
+#if defined(__linux__)
+    constexpr uintptr_t PAGE = 1 << 21;
+    const uintptr_t begin = ((uintptr_t)work + PAGE - 1) & -PAGE, end = ((uintptr_t)work + bytes) & -PAGE;
+    if (begin < end) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 constexpr int STRIP = 32;  // images of a task at most, which meets one vector of others
 constexpr int TASKS = 8;   // of a thread at least, where there are so many pairs
 
@@ -80,6 +93,7 @@ constexpr int TASKS = 8;   // of a thread at least, where there are so many pair
 template <class T>
 static void run(int bytes, const Program& program, const Side<T>& rows, const Side<T>& columns, int64_t first_row,
                 int64_t last_row, int symmetric, int threads, int group, char* work, int64_t work_bytes, T* out, int64_t pitch) {
+    ask_for_huge_pages(work, threads * work_bytes);
     const int lanes = bytes / (int)sizeof(T);
     const int64_t blocks = (columns.images + lanes - 1) / lanes, count = last_row - first_row;
     const int64_t share = count * blocks / (TASKS * threads);
