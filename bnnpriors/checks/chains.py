@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..samplers import Sampler
 from ..samplers.base import choose
-from .densities import Gaussian, Law, Network
+from .densities import Gaussian, Law
+from .geweke import Network
 from .known import Known, Pooled
 from .report import NotApplicable
 

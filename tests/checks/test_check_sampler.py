@@ -12,8 +12,9 @@ import torch
 from bnnpriors import samplers
 from bnnpriors.checks import CheckError, Report, chains, check_sampler
 from bnnpriors.checks.chains import Subject, _functions, _names
-from bnnpriors.checks.densities import Banana, DoubleWell, Funnel, Gaussian, Harmonic, Law, Mean, Network
+from bnnpriors.checks.densities import Banana, DoubleWell, Funnel, Gaussian, Harmonic, Law, Mean
 from bnnpriors.checks.equilibrium import LEVEL
+from bnnpriors.checks.geweke import Network
 from bnnpriors.checks.known import TEMPERATURES, Known, Pooled
 from bnnpriors.checks.report import run_checks
 from bnnpriors.checks.sampler import SAMPLER_CHECKS
