@@ -88,12 +88,8 @@ class Store:
         return cls(group, path, writable=writable)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {
-            "_buffers": {},
-            "_spare": {},
-            "_background": Background(),
-            "_lock": None,
-        }  # a copy is read
+        own = {"_buffers": {}, "_spare": {}, "_background": Background(), "_lock": None}  # a copy is read
+        return vars(self) | own
 
     def close(self) -> None:
         """Let other processes write to the store."""
@@ -118,8 +114,7 @@ class Store:
                         compressors=[Crc32cCodec()],
                         config={"write_empty_chunks": True},
                     )
-            array = self.group[name]
-            assert isinstance(array, zarr.Array)
+            array = self._array(name)
             if array.shape[1] < num_draws:
                 array.resize(shape)
             start = self._chunk_start(array, self.num_draws)
@@ -182,8 +177,7 @@ class Store:
 
     def read(self, name: str, draws: slice) -> NDArray[Any]:
         """Draws of one array; raises StoreError where a chunk is missing or its checksum fails."""
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
+        array = self._array(name)
         start, stop, _ = draws.indices(self.num_draws)
         for chunk in range(start // array.chunks[1], -(-stop // array.chunks[1])):
             self._check_present(array, name, chunk)
@@ -191,17 +185,20 @@ class Store:
             return np.asarray(array[:, start:stop])
         except Exception as error:
             raise StoreError(
-                f"{self.path}: array {name!r} has a corrupted chunk among draws {start} to {stop} "
-                f"({error}). Restore the folder from "
-                "a copy, or delete it and run again with the same seed"
+                f"{self.path}: array {name!r} has a corrupted chunk among draws {start} to {stop} ({error}). "
+                "Restore the folder from a copy, or delete it and run again with the same seed"
             ) from error
 
     def chunks(self, name: str) -> list[slice]:
         """The draws of one array, chunk by chunk: pieces that fit the memory, each read from the disk once."""
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
+        array = self._array(name)
         size = array.chunks[1]
         return [slice(start, min(start + size, self.num_draws)) for start in range(0, self.num_draws, size)]
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         file = None if self.path is None else self.path / "checkpoint.pt"
@@ -228,16 +225,14 @@ class Store:
         if not place.exists():
             raise StoreError(
                 f"{self.path}: a chunk of array {name!r} is missing ({place.name} of {place.parent}). "
-                f"Restore the folder from a copy, or "
-                "delete it and run again with the same seed"
+                "Restore the folder from a copy, or delete it and run again with the same seed"
             )
 
     def _flush(self, name: str, stop: int, values: NDArray[Any]) -> None:
         """Write `values`, the draws of one chunk up to `stop`."""
         # the setting is no part of what an array's metadata remember
         with zarr.config.set({"array.write_empty_chunks": True}):
-            array = self.group[name]
-        assert isinstance(array, zarr.Array)
+            array = self._array(name)
         start = self._chunk_start(array, stop - 1)
         with explained(self.path):
             array[:, start:stop] = values

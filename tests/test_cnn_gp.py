@@ -27,7 +27,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     import importlib
 
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("lengthscale", "mnist", "search")
+    names = ("lengthscale", "mnist", "search", "table")
     yield {name: importlib.import_module(name) for name in names}
     for name in names:
         del sys.modules[name]
@@ -117,3 +117,11 @@ def test_the_search_draws_networks_that_have_a_kernel(scripts: dict[str, ModuleT
         assert float(torch.linalg.eigvalsh(gram).min()) > 0
         kinds.add((settings.nonlinearity, settings.skip > 0, settings.padding))
     assert len(kinds) >= 4
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results(scripts: dict[str, ModuleType]) -> None:
+    """Errors with two decimals, as they are published."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    table = scripts["table"]
+    assert table.errors() in text
+    assert table.methods() in text

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..samplers import Sampler
 from ..samplers.base import choose
-from .densities import Gaussian, Law, Network
+from .densities import Gaussian, Law
+from .geweke import Network
 from .known import Known, Pooled
 from .report import NotApplicable
 
@@ -62,7 +63,10 @@ class Subject:
             self.chains, self.trial_chains = ONE_BY_ONE, TRIAL_ONE_BY_ONE
         self._given = scale
         self._scales: dict[tuple[type[Law], int | None], float] = {}
-        self.tested = exact is not False and "acceptance" in self._trial(Gaussian(), scale or 1.0, None)[1]
+        trial = scale or 1.0
+        if not sampler.vectorised:  # whose steps in a law that is far too wide would take minutes
+            trial = self._guess(Gaussian())
+        self.tested = exact is not False and "acceptance" in self._trial(Gaussian(), trial, None)[1]
         self.exact = self.tested if exact is None else exact
 
     def generator(self, stream: int) -> torch.Generator:
@@ -83,8 +87,8 @@ class Subject:
         key = (type(law), batch_size)
         if key not in self._scales:
             low, high = -40.0, 40.0
-            if not self.sampler.vectorised:  # whose steps in a law that is far too wide would take minutes
-                middle = math.log2(getattr(self.sampler, "step_size", 1.0) * law.fineness)
+            if not self.sampler.vectorised:
+                middle = math.log2(self._guess(law))
                 low, high = middle - 2.0, middle + 3.0
             for _ in range(10 if self.sampler.vectorised else 4):
                 middle = 0.5 * (low + high)
@@ -166,6 +170,10 @@ class Subject:
         persistence = min(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in ends)
         v = 2 * ranks - 1
         return Run(names, torch.cat([v, v**2 - 1 / 3], dim=1), ranks, persistence, acceptance, steps)
+
+    def _guess(self, law: Law) -> float:
+        """A length of the law from the sampler's own step size."""
+        return float(getattr(self.sampler, "step_size", 1.0)) * law.fineness
 
     def _lengths(self, target: Known, num_warmup: int | None) -> tuple[int, int]:
         """Steps after warm-up, and those of warm-up where they are not given."""

@@ -60,7 +60,7 @@ class Gaussian(Law):
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """R diag(s) ε."""
-        return _normal(chains, 3, generator) * self.spread @ self.rotation.T
+        return normal(chains, 3, generator) * self.spread @ self.rotation.T
 
     def positions(self, z: Tensor) -> Tensor:
         """Φ((Rᵀz)_i / s_i)."""
@@ -82,7 +82,7 @@ class Harmonic(Law):
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """√v ε."""
-        return self.deviation * _normal(chains, 2, generator)
+        return self.deviation * normal(chains, 2, generator)
 
     def positions(self, z: Tensor) -> Tensor:
         """Φ(z/√v)."""
@@ -132,7 +132,7 @@ class Funnel(Law):
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """v, then x given v."""
-        white = _normal(chains, 3, generator)
+        white = normal(chains, 3, generator)
         return torch.cat([white[:, :1], white[:, 1:] * torch.exp(0.5 * white[:, :1])], dim=1)
 
     def positions(self, z: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class Banana(Law):
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """x, then y given x."""
-        x, error = _normal(chains, 2, generator).unbind(1)
+        x, error = normal(chains, 2, generator).unbind(1)
         return torch.stack([x, 0.5 * (x**2 - 1) + 0.5 * error], dim=1)
 
     def positions(self, z: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class Mean(Law):
     names = ("the first mean", "the second mean")
 
     def __init__(self) -> None:
-        self.data = 1.0 + 2.0 * _normal(12, 2, torch.Generator().manual_seed(3))
+        self.data = 1.0 + 2.0 * normal(12, 2, torch.Generator().manual_seed(3))
 
     def potential(self, z: Tensor, index: Tensor | None = None) -> Tensor:
         """‖z‖²/2 + Σ_i ‖y_i − z‖²/8."""
@@ -181,68 +181,15 @@ class Mean(Law):
 
     def draw(self, chains: int, generator: torch.Generator) -> Tensor:
         """From the posterior."""
-        return self.data.sum(0) / 16 + 0.5 * _normal(chains, 2, generator)
+        return self.data.sum(0) / 16 + 0.5 * normal(chains, 2, generator)
 
     def positions(self, z: Tensor) -> Tensor:
         """Φ(2(z − Σ y_i/16))."""
         return torch.special.ndtr(2 * (z - self.data.sum(0) / 16))
 
 
-class Network(Law):
-    """Geweke's joint test (2004, JASA 99) of a network f of one input, three tanh units and one output; all z ~ N(0, 1).
-
-    Data y ~ N(f(x; z), ½²) at six inputs are drawn anew, given z, after every third step of a sampler of p(z | y). If these are
-    right, the law of z stays that of the prior.
-    """
-
-    dim = 10
-    fineness = 2.0
-    names = (*(f"weight {k}" for k in range(10)), "the radius")
-    measured = ("a weight", "the radius", "the likelihood", "a prediction", "the change of predictions")
-
-    def __init__(self) -> None:
-        self.inputs = torch.linspace(-1.5, 1.5, 6, dtype=torch.float64)
-        self.data = torch.zeros(0, 6, dtype=torch.float64)
-
-    def outputs(self, z: Tensor) -> Float[Tensor, "chains inputs"]:
-        """f(x; z) = z₉ + Σ_k z_{6+k} tanh(z_k x + z_{3+k})/√3."""
-        slope, shift, weight = z[:, :9].view(-1, 3, 3, 1).unbind(1)
-        return z[:, 9:] + (weight * torch.tanh(slope * self.inputs.to(z) + shift)).sum(1) / 3**0.5
-
-    def potential(self, z: Tensor, index: Tensor | None = None) -> Tensor:
-        """‖z‖²/2 + 2 ‖y − f(x; z)‖²."""
-        return 0.5 * (z**2).sum(1) + 2 * ((self.data.to(z) - self.outputs(z)) ** 2).sum(1)
-
-    def draw(self, chains: int, generator: torch.Generator) -> Tensor:
-        """From the prior, with data."""
-        z = _normal(chains, 10, generator)
-        self.renew(z, generator)
-        return z
-
-    def positions(self, z: Tensor) -> Tensor:
-        """Φ(z) and F_χ²(‖z‖²)."""
-        radius = torch.special.gammainc(z.new_tensor(5.0), 0.5 * (z**2).sum(1))
-        return torch.cat([torch.special.ndtr(z), radius[:, None]], dim=1)
-
-    def quantities(self, z: Tensor) -> Float64[Tensor, "chains measured"]:
-        """Functions of z and the data, for calibration."""
-        f = self.outputs(z)
-        fit = -((self.data.to(z) - f) ** 2).sum(1)
-        return torch.stack([z[:, 6], (z**2).sum(1), fit, f[:, 2], f[:, -1] - f[:, 0]], dim=1)
-
-    def renew(self, z: Tensor, generator: torch.Generator) -> bool:
-        """y ~ N(f(x; z), ½²)."""
-        self.data = self.outputs(z) + 0.5 * _normal(len(z), 6, generator)
-        return True
-
-    def part(self, chains: slice | Tensor) -> Network:
-        """With their data."""
-        new = Network()
-        new.data = self.data[chains]
-        return new
-
-
-def _normal(chains: int, dim: int, generator: torch.Generator) -> Tensor:
+def normal(chains: int, dim: int, generator: torch.Generator) -> Float64[Tensor, "chains dim"]:
+    """White noise."""
     return torch.randn(chains, dim, generator=generator, dtype=torch.float64)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .chains import Run, Subject
-from .densities import Banana, DoubleWell, Funnel, Gaussian, Harmonic, Law, Mean, Network
+from .densities import Banana, DoubleWell, Funnel, Gaussian, Harmonic, Law, Mean
+from .geweke import Network
 from .known import Known
 from .report import NotApplicable
 

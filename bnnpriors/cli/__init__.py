@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from argparse import ArgumentError
 
     from .commands import COMMANDS
-    from .parsers import build_parser, full_paths
+    from .options import full_paths
+    from .parsers import build_parser
 
     given = full_paths(sys.argv[1:] if arguments is None else arguments)
 

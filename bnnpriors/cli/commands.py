@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser, Namespace
-from rich.console import Console
-from rich.table import Table
 
 from .. import sampling
 from ..cost import estimate
 from ..datasets import Dataset, corruptions
 from ..draws import Draws
 from ..evaluation import evaluate_shift
-from ..evaluation.report_verdict import grade
 from ..posterior import Posterior
 from ..streams import Streams
 from .build import build_posteriors, check_model_path, fill_features, named_priors, on_device, ood_inputs
@@ -27,18 +23,12 @@ from .check import check
 from .compare import compare
 from .kernel import kernel
 from .parsers import sample_parser, sweep_parser
-from .runs import RunFolder, write_table
+from .printing import console, findings, say, shift_findings, worst
+from .runs import RunFolder, complete, run_path, write_table
 from .scores import METRICS, score
 from .weights import weights
 
 PARSERS: dict[str, Callable[[], ArgumentParser]] = {"sample": sample_parser, "sweep": sweep_parser}
-HEADS = {"auroc_ood": "ood", "coverage_95": "cover"}
-console = Console(highlight=False)
-
-
-def say(text: str) -> None:
-    """One line of progress, at once, whatever its brackets and its length."""
-    console.print(text, markup=False, soft_wrap=True)
 
 
 def sample(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) -> None:
@@ -100,34 +90,6 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def findings(rows: Sequence[dict[str, Any]], kind: str) -> Table:
-    """A small table: the metrics of each posterior, and how well it is sampled."""
-    names = [name for name in METRICS[kind] if any(name in row for row in rows)]
-    table = Table(box=None, pad_edge=False)
-    for head in ("prior", "T", *(HEADS.get(name, name) for name in names), "R̂", "draws"):
-        table.add_column(head, no_wrap=True)
-    for row in rows:
-        figures = [
-            f"{row[name]:.3f}" + (f" ± {row['nll_se']:.3f}" if name == "nll" else "") for name in names
-        ]
-        table.add_row(
-            row["prior"], f"{row['temperature']:g}", *figures, f"{row['rhat_predictions']:.2f}", grade(row)
-        )
-    return table
-
-
-def shift_findings(rows: Sequence[dict[str, Any]]) -> Table:
-    """Accuracy, NLL and ECE at every level of every corruption."""
-    table = Table(box=None, pad_edge=False)
-    for head in ("prior", "T", "corruption", "level", "accuracy", "nll", "ece"):
-        table.add_column(head, no_wrap=True)
-    for row in rows:
-        figures = [f"{row[name]:.3f}" for name in ("accuracy", "nll", "ece")]
-        level = str(row["level"])
-        table.add_row(row["prior"], f"{row['temperature']:g}", row["corruption"], level, *figures)
-    return table
-
-
 def _draw(
     command: str, parser: ArgumentParser, config: Namespace, arguments: Sequence[str]
 ) -> tuple[RunFolder, str]:
@@ -137,11 +99,10 @@ def _draw(
     data = on_device(settings.data, settings.device)
     posteriors = build_posteriors(settings, data)
     parsed.model.init_args = fill_features(settings.model.class_path, settings.model.init_args, data)
-    name = settings.name or data.name
-    path = Path(settings.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    path = run_path(settings, data)
     ood = ood_inputs(data, settings.ood, settings.seed)
     run = RunFolder.begin(
-        path, command, _complete(PARSERS[command](), parsed), shlex.join(["bnnpriors", *arguments])
+        path, command, complete(PARSERS[command](), parsed), shlex.join(["bnnpriors", *arguments])
     )
     if len({run.store(prior) for prior in posteriors}) < len(posteriors):
         raise ValueError(f"priors {list(posteriors)}: two of these names give the same folder; rename one")
@@ -157,7 +118,7 @@ def _draw(
         rows = _judge(prior, draws, data, ood)
         run.results["seconds"] += time.monotonic() - start
         run.add_rows(rows)
-        say(f"[{position}/{len(posteriors)}] {prior}: {_worst(rows)}, {run.results['seconds']:.0f} s so far")
+        say(f"[{position}/{len(posteriors)}] {prior}: {worst(rows)}, {run.results['seconds']:.0f} s so far")
     return run, data.kind
 
 
@@ -189,11 +150,6 @@ def _seconds(posterior: Posterior, chains: int) -> float:
             target.gradient_estimate(theta, streams)
         seconds = time.perf_counter() - start
     return seconds * (1.0 if posterior.batch_size is None else posterior.num_data / posterior.batch_size)
-
-
-def _worst(rows: Sequence[dict[str, Any]]) -> str:
-    grades = [grade(row) for row in rows]
-    return ", ".join(f"{grades.count(name)} {name}" for name in ("good", "fair", "poor") if name in grades)
 
 
 def _judge(prior: str, draws: Draws, data: Dataset, ood: torch.Tensor | None) -> list[dict[str, Any]]:
@@ -258,9 +214,3 @@ def _write_report(run: RunFolder, output: str | None) -> Path:
     )
     write_report(content, page)
     return page
-
-
-def _complete(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
-    """Every setting, defaults included, as plain YAML values."""
-    settings = yaml.safe_load(parser.dump(parsed, skip_unset=False))
-    return {name: value for name, value in settings.items() if name != "config"}

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
-from rich.console import Console
 from rich.table import Table
 from torch.distributions import Distribution
 
@@ -17,10 +13,9 @@ from ..methods import Method, MethodTable
 from ..methods import compare as run_methods
 from ..priors import Prior
 from .build import build_posterior, check_kind, check_model_path, fill_features, on_device, ood_inputs
-from .parsers import add_problem, defaults, new_parser
-from .runs import RunFolder
-
-console = Console(highlight=False)
+from .options import add_problem, defaults, new_parser
+from .printing import console, say
+from .runs import RunFolder, complete, run_path
 
 
 def compare_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
@@ -59,19 +54,15 @@ def compare(parser: ArgumentParser, config: Namespace, arguments: Sequence[str])
     posterior = build_posterior(settings, data, settings.priors, [settings.temperature])
     ood = ood_inputs(data, settings.ood, settings.seed)
     parsed.model.init_args = fill_features(settings.model.class_path, settings.model.init_args, data)
-    path = Path(settings.output or f"runs/{settings.name or data.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    stored = yaml.safe_load(compare_parser().dump(parsed, skip_unset=False))
+    path = run_path(settings, data)
     run = RunFolder.begin(
-        path,
-        "compare",
-        {name: value for name, value in stored.items() if name != "config"},
-        shlex.join(["bnnpriors", *arguments]),
+        path, "compare", complete(compare_parser(), parsed), shlex.join(["bnnpriors", *arguments])
     )
-    _say(
+    say(
         f"{len(methods)} methods, {posterior.dim} parameters, {posterior.num_data} training points and {len(data.x_test)} test "
         f"points\nRun folder: {path}  (stopped? give the same command --output {path} to continue)"
     )
-    table = run_methods(posterior, data, methods, ood=ood, seed=settings.seed, folder=path, say=_say)
+    table = run_methods(posterior, data, methods, ood=ood, seed=settings.seed, folder=path, say=say)
     run.results["seconds"] = sum(row.get("seconds", 0.0) for row in table.rows)
     run.results["rows"] = table.flat()
     run.save()
@@ -79,8 +70,8 @@ def compare(parser: ArgumentParser, config: Namespace, arguments: Sequence[str])
     console.print(_shown(table))
     for row in table.rows:
         if "reason" in row:
-            _say(f"{row['method']} has no figures: {row['reason']}")
-    _say(f"Written to {path}: table.md, metrics.csv, results.json, comparison.html")
+            say(f"{row['method']} has no figures: {row['reason']}")
+    say(f"Written to {path}: table.md, metrics.csv, results.json, comparison.html")
 
 
 def _chosen(methods: dict[str, Method] | None, only: Sequence[str] | None) -> dict[str, Method]:
@@ -100,7 +91,3 @@ def _shown(table: MethodTable) -> Table:
     for name, *cells in lines:
         shown.add_row(name, *(["—"] * len(cells) if name in reasons else cells))
     return shown
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)

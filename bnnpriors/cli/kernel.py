@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from rich.console import Console
 from rich.table import Table
 from torch.distributions import Distribution
 
@@ -27,12 +25,11 @@ from ..datasets import Dataset
 from ..module import BayesianModule, attach
 from ..priors import Prior
 from .build import build_network, check_model_path, fill_features, ood_inputs
-from .parsers import _add_ood, defaults, new_parser
+from .options import add_ood, defaults, new_parser
 from .predictions import Points, predictions
-from .runs import RunFolder
+from .printing import console, say
+from .runs import RunFolder, complete, run_path
 from .scores import METRICS
-
-console = Console(highlight=False)
 
 
 def kernel_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
@@ -59,7 +56,7 @@ def kernel_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
         help="training points after those, by which the noise is chosen; 0: by leaving one out",
     )  # fmt: skip
     parser.add_argument("--test", type=PositiveInt | None, default=None, help="test points; all if not given")
-    _add_ood(parser, None)
+    add_ood(parser, None)
     parser.add_argument("--num_ood", type=PositiveInt, default=1000, help="of those inputs, at most")
     parser.add_argument(
         "--input_shape", type=list[PositiveInt] | None, default=None,
@@ -128,15 +125,10 @@ def kernel(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
     if not made.program.has_positions:
         points = points.flat()
     made.variance(points.inputs["train"][:1])
-    name = settings.name or settings.data.name
-    path = Path(settings.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    stored = yaml.safe_load(kernel_parser().dump(parsed, skip_unset=False))
+    path = run_path(settings, settings.data)
     _announce(made, settings, points, path)
     run = RunFolder.begin(
-        path,
-        "kernel",
-        {k: v for k, v in stored.items() if k != "config"},
-        shlex.join(["bnnpriors", *arguments]),
+        path, "kernel", complete(kernel_parser(), parsed), shlex.join(["bnnpriors", *arguments])
     )
     start = time.monotonic()
     grams = _stores(made, settings, points, path / "gram")
@@ -147,7 +139,7 @@ def kernel(parser: ArgumentParser, config: Namespace, arguments: Sequence[str]) 
         run.results["rows"] = rows
         run.save()
     console.print(_table(rows, settings.data.kind))
-    console.print(f"Written to {path}: metrics.csv, results.json, gram/", markup=False, soft_wrap=True)
+    say(f"Written to {path}: metrics.csv, results.json, gram/")
 
 
 def _kernel(settings: Namespace, points: Points) -> Any:
@@ -187,13 +179,12 @@ def _announce(made: Any, settings: Namespace, points: Points, path: Path) -> Non
         settings.workers or 1
     )
     counts = ", ".join(f"{len(x)} {part}" for part, x in points.inputs.items())
-    console.print(
+    say(
         f"{type(made).__name__} of {settings.model.class_path}: {counts} points, {pairs:.3g} pairs in {settings.dtype}\n"
         f"Cost: at {1e6 * each:.3g} µs a pair about {duration(pairs * each)} here, less what is there already; "
         f"{size(pairs * train.element_size())} on the disk; {size(memory_to_solve(n))} of memory to solve for {n} points\n"
-        f"Run folder: {path}  (stopped? give the same command --output {path} to continue)",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+        f"Run folder: {path}  (stopped? give the same command --output {path} to continue)"
+    )
 
 
 def _stores(made: Any, settings: Namespace, points: Points, folder: Path) -> dict[str, Any]:
@@ -216,7 +207,7 @@ def _stores(made: Any, settings: Namespace, points: Points, folder: Path) -> dic
 
 
 def _say_cost(part: str, cost: Any) -> None:
-    console.print(f"{part}: {cost}", markup=False, soft_wrap=True)
+    say(f"{part}: {cost}")
 
 
 def _table(rows: Sequence[dict[str, Any]], kind: str) -> Table:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from ..datasets import Dataset
 from ..disk import without_nan, write_text
 from ..draws import Draws
 from ..store import StoreError
@@ -121,6 +122,18 @@ class RunFolder:
         self.save()
         write_table(self.path / "shift.csv", rows)
         shift_curves(rows).savefig(self.path / "shift.png")
+
+
+def run_path(settings: Namespace, data: Dataset) -> Path:
+    """The run folder that the settings name, or a new one with the time in its name."""
+    name = settings.name or data.name
+    return Path(settings.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def complete(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
+    """Every setting, defaults included, as plain YAML values."""
+    settings = yaml.safe_load(parser.dump(parsed, skip_unset=False))
+    return {name: value for name, value in settings.items() if name != "config"}
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

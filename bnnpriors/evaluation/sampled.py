@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from .bisection import bisect
 from .per_draw import checked_latents, per_draw
 from .predictive import Kind, Predictive
 
 _MAX_ELEMENTS = 2**24  # draws × points × outputs held at once by an intermediate result
-_BISECTIONS = 48
 
 
 class SamplePredictive(Predictive):
@@ -127,7 +127,7 @@ class SamplePredictive(Predictive):
         width = torch.where(torch.isfinite(width) & (width > 0), width, torch.ones_like(width))
         with torch.no_grad():
             parts = [
-                _bisect(self._mixture_cdf(outputs), goal[piece], centre[piece], width[piece])
+                bisect(self._mixture_cdf(outputs), goal[piece], centre[piece], width[piece])
                 for piece, outputs in self._pieces()
             ]
         return torch.cat(parts)
@@ -244,21 +244,3 @@ class SamplePredictive(Predictive):
             )
         if self.num_chains < 1 or shape[0] % self.num_chains:
             raise ValueError(f"num_chains {self.num_chains}: expected a divisor of the {shape[0]} draws")
-
-
-def _bisect(cdf: Callable[[Tensor], Tensor], goal: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-    """Where the increasing `cdf` reaches `goal`: widen a bracket around `centre` by doubling, then halve
-    it.
-    """
-    low, high = centre - width, centre + width
-    for _ in range(_BISECTIONS):
-        too_high, too_low = cdf(low) > goal, cdf(high) < goal
-        if not (too_high | too_low).any():
-            break
-        low = torch.where(too_high, low - (high - low), low)
-        high = torch.where(too_low, high + (high - low), high)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        below = cdf(middle) < goal
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return (low + high) / 2

@@ -30,8 +30,8 @@ class SGLD(SamplingOptimizer):
     """
 
     def __init__(
-        self, params: Any, lr: float = 1e-2, *, num_data: int, temperature: float = 1.0, seed: int = 0, check_gradients: bool =
-        True
+        self, params: Any, lr: float = 1e-2, *, num_data: int, temperature: float = 1.0, seed: int = 0,
+        check_gradients: bool = True,
     ) -> None:  # fmt: skip
         settings = {"lr": lr, "num_data": num_data, "temperature": temperature}
         super().__init__(params, settings, seed=seed, check_gradients=check_gradients)
@@ -92,16 +92,12 @@ class _WithMomentum(SamplingOptimizer):
     tensors: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def __init__(
-        self, params: Any, lr: float = 1e-2, *, num_data: int, momentum_decay: float = 0.9, temperature: float = 1.0, seed: int
-        = 0,
-        check_gradients: bool = True,
+        self, params: Any, lr: float = 1e-2, *, num_data: int, momentum_decay: float = 0.9, temperature: float = 1.0,
+        seed: int = 0, check_gradients: bool = True,
     ) -> None:  # fmt: skip
         settings = {
-            "lr": lr,
-            "num_data": num_data,
-            "temperature": temperature,
-            "momentum_decay": momentum_decay,
-        }
+            "lr": lr, "num_data": num_data, "temperature": temperature, "momentum_decay": momentum_decay
+        }  # fmt: skip
         super().__init__(params, settings, seed=seed, check_gradients=check_gradients)
 
     def check(self, group: Group) -> None:
@@ -132,14 +128,10 @@ class SGHMC(_WithMomentum):
 
 
 class _Kicked(_WithMomentum):
-    """A step of the sampler ends with a half-kick by the gradient at its end: it is the first thing that the next step does
-    here."""
+    """A step of the sampler ends with a half-kick by the gradient at its end: the next step here begins with it."""
 
-    def momentum(self, own: Own, gradient: Tensor, group: Group) -> Tensor | None:
+    def momentum(self, own: Own, gradient: Tensor, group: Group) -> Tensor:
         """After the half-kick that is due."""
-        return self._closed(own, gradient, group)
-
-    def _closed(self, own: Own, gradient: Tensor, group: Group) -> Tensor:
         last = gradient.new_full((1, 1), group["last_step_size"])
         return half_kick(own["momentum"], gradient, last) if group["steps"] else own["momentum"]
 
@@ -155,7 +147,7 @@ class BAOAB(_Kicked):
         self, theta: Tensor, gradient: Tensor, own: Own, group: Group, step_size: Tensor, streams: Streams
     ) -> tuple[Tensor, Own]:
         """One update."""
-        momentum = self._closed(own, gradient, group)
+        momentum = self.momentum(own, gradient, group)
         noise, temperature = streams.normal(theta.shape[1]), _temperature(theta, group)
         theta, momentum = baoa(
             theta, momentum, gradient, noise, step_size, temperature, group["momentum_decay"]
@@ -181,10 +173,9 @@ class GGMC(_Kicked):
         if steps_per_test is not None:
             raise ValueError(
                 f"GGMC: steps_per_test {steps_per_test} given, but an optimizer cannot make the Metropolis test: it needs the "
-                f"potential "
-                "on the full data, and minibatches whose order is as probable backwards as forwards, while a loader passes over "
-                "the data in an order of its own. Use bp.sample(posterior, bp.samplers.GGMC(step_size, momentum_decay, "
-                "steps_per_test))"
+                "potential on the full data, and minibatches whose order is as probable backwards as forwards, while a loader "
+                "passes over the data in an order of its own. Use bp.sample(posterior, bp.samplers.GGMC(step_size, "
+                "momentum_decay, steps_per_test))"
             )
         super().__init__(
             params, lr, num_data=num_data, momentum_decay=momentum_decay, temperature=temperature, seed=seed,
@@ -195,7 +186,7 @@ class GGMC(_Kicked):
         self, theta: Tensor, gradient: Tensor, own: Own, group: Group, step_size: Tensor, streams: Streams
     ) -> tuple[Tensor, Own]:
         """One update."""
-        momentum = self._closed(own, gradient, group)
+        momentum = self.momentum(own, gradient, group)
         noise, temperature = streams.normal(theta.shape[1]), _temperature(theta, group)
         momentum = refresh(momentum, noise, group["momentum_decay"], temperature)
         theta, momentum = kick_and_drift(theta, momentum, gradient, step_size)
@@ -236,7 +227,7 @@ class SGNHT(_Kicked):
         self, theta: Tensor, gradient: Tensor, own: Own, group: Group, step_size: Tensor, streams: Streams
     ) -> tuple[Tensor, Own]:
         """One update."""
-        momentum = self._closed(own, gradient, group)
+        momentum = self.momentum(own, gradient, group)
         noise, temperature = streams.normal(theta.shape[1]), _temperature(theta, group)[0]
         theta, momentum, friction = _thermostat(group).badoda(
             theta, momentum, gradient, own["friction"], noise, step_size, temperature

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar, Union
 
 import torch
@@ -221,7 +222,7 @@ def hyperprior(prior: Prior, per: str = "tensor", shared: str | None = None) -> 
 def draw(prior: Prior, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """One sample with the dtype and device of `like`, in full precision where the prior can give it."""
     options = {"dtype": like.dtype, "device": like.device}
-    if not {"dtype", "device"} <= set(inspect.signature(prior.sample).parameters):
+    if not _takes_options(type(prior).sample):
         options = {}
     value = prior.sample(tuple(shape), generator=generator, **options)
     if value.shape != tuple(shape):
@@ -230,3 +231,8 @@ def draw(prior: Prior, shape: tuple[int, ...], like: Tensor, generator: torch.Ge
             "shape asked for"
         )
     return value.to(like)
+
+
+@lru_cache
+def _takes_options(sample: Callable[..., Tensor]) -> bool:
+    return {"dtype", "device"} <= set(inspect.signature(sample).parameters)

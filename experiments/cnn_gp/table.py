@@ -53,7 +53,7 @@ def methods() -> str:
             m = run["methods"][method]
             error, calibration, name = 100 - 100 * m["accuracy"], 100 * m["ece"], NAMES[run["network"]]
             lines.append(
-                f"| {name} | {method} | {error:.1f} % | {m['nll']:.3f} ± {m['nll_se']:.3f} | {calibration:.1f} % | "
+                f"| {name} | {method} | {error:.2f} % | {m['nll']:.3f} ± {m['nll_se']:.3f} | {calibration:.1f} % | "
                 f"{m['brier']:.3f} | {m['auroc_ood']:.3f} | {m['seconds']:.0f} |"
             )
     return "\n".join(lines)
@@ -105,7 +105,7 @@ def lengthscales() -> str:
 
 def _error(run: dict[str, Any]) -> str:
     m = run["methods"]["least squares"]
-    return f"{100 - 100 * m['accuracy']:.1f} ± {100 * m['accuracy_se']:.1f} %"
+    return f"{100 - 100 * m['accuracy']:.2f} ± {100 * m['accuracy_se']:.2f} %"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import torch
 from bnnpriors import samplers
 from bnnpriors.checks import CheckError, Report, chains, check_sampler
 from bnnpriors.checks.chains import Subject, _functions, _names
-from bnnpriors.checks.densities import Banana, DoubleWell, Funnel, Gaussian, Harmonic, Law, Mean, Network
+from bnnpriors.checks.densities import Banana, DoubleWell, Funnel, Gaussian, Harmonic, Law, Mean
 from bnnpriors.checks.equilibrium import LEVEL
+from bnnpriors.checks.geweke import Network
 from bnnpriors.checks.known import TEMPERATURES, Known, Pooled
 from bnnpriors.checks.report import run_checks
 from bnnpriors.checks.sampler import SAMPLER_CHECKS
@@ -76,7 +77,7 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
         {"chains", "harmonic"},
     ),
     "NUTS": (
-        NUTS(),
+        NUTS(max_tree_depth=6),
         {"time reversal", "volume", "harmonic", "minibatches", "order of minibatches"},
     ),
     "Layerwise, tested": (Layerwise(AMAGOLD(steps_per_test=3), every=20), {"harmonic"}),

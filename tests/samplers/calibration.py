@@ -27,6 +27,8 @@ from bnnpriors.samplers.base import choose
 from .targets import Pooled, target_of
 
 DATA_SETS = 1000
+TUNING_SETS = 250
+"""Data sets that the step size and the metric are found on, each by four chains."""
 LENGTH = 20
 """L, the draws besides θ*."""
 NUM_DATA = 6
@@ -65,16 +67,16 @@ def calibrate(
     posterior = bp.Posterior(model, likelihood, x, x.new_zeros(NUM_DATA, 1))
     quantities = _Quantities(posterior, x)
 
-    def simulated() -> tuple[Tensor, Tensor]:
-        theta = torch.stack([posterior.sample_prior(generator) for _ in range(data_sets)])
+    def simulated(count: int) -> tuple[Tensor, Tensor]:
+        theta = torch.stack([posterior.sample_prior(generator) for _ in range(count)])
         outputs, scale = quantities.outputs(theta), quantities.noise(theta)[:, None, None]
         y = outputs + noise * scale * torch.randn(outputs.shape, generator=generator, dtype=x.dtype)
         return theta, y
 
-    theta, y = simulated()
+    theta, y = (each.repeat_interleave(data_sets // TUNING_SETS, 0) for each in simulated(TUNING_SETS))
     sampler, inverse_mass, step_size = _tuned(_target(posterior, x, y), theta, Pooled(seed, data_sets))
 
-    theta, y = simulated()
+    theta, y = simulated(data_sets)
     streams = streams_type(seed + 1, data_sets)
     target = _target(posterior, x, y)
     start = sampler.init(target, theta, streams)._replace(inverse_mass=inverse_mass, step_size=step_size)
