@@ -76,13 +76,24 @@ def test_what_a_comparison_leaves_behind(here: Path, capsys: pytest.CaptureFixtu
     assert table.startswith("| method | NLL | RMSE |")
     assert (here / "run" / "comparison.html").read_text(encoding="utf-8").count("<svg") == 3
     assert json.loads((here / "run" / "results.json").read_text())["command"] == "compare"
-    capsys.readouterr()
+    assert "…" not in capsys.readouterr().out
     (here / "tiny.yaml").write_text(SETTINGS + MORE, encoding="utf-8")
     assert run() == 0
     said = capsys.readouterr().out
     assert said.count("done before") == 3
     assert "ensemble: running" in said
     assert run("--only", "[HMC]") == 0
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate"])
+def test_commands_of_sampled_runs_say_where_a_comparison_is(
+    command: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--only", "[infinite width]") == 0
+    assert main([command, "run"]) == 2
+    error = capsys.readouterr().err
+    assert "a folder of `bnnpriors compare`, expected one of sample or sweep" in error
+    assert f"its page is {Path('run', 'comparison.html')}" in error
 
 
 def test_a_method_that_has_changed_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,8 +189,19 @@ def _judge_all(
 
 
 def _parsed(run: RunFolder) -> Namespace:
-    """The settings of a run, as objects."""
-    parser = PARSERS[run.results["command"]]()
+    """The settings of a run, as objects. Raises ValueError for a folder of another command than those that sample."""
+    command = run.results["command"]
+    if command not in PARSERS:
+        remedy = (
+            f"its page is {run.path / 'comparison.html'}, and the draws of a method that samples are a store under "
+            f"{run.path / 'draws'}, which `bnnpriors evaluate` judges given --data"
+            if command == "compare"
+            else f"its figures are in {run.path / 'metrics.csv'}"
+        )
+        raise ValueError(
+            f"{run.path} is a folder of `bnnpriors {command}`, expected one of {' or '.join(PARSERS)}: {remedy}"
+        )
+    parser = PARSERS[command]()
     return parser.instantiate(run.parse(parser))
 
 

@@ -66,8 +66,10 @@ def compare(parser: ArgumentParser, config: Namespace, arguments: Sequence[str])
     run.results["seconds"] = sum(row.get("seconds", 0.0) for row in table.rows)
     run.results["rows"] = table.flat()
     run.save()
-    table.write(path)
-    console.print(_shown(table))
+    table.write(path, settings.name or data.name)
+    shown = _shown(table)
+    whole = console.measure(shown, options=console.options.update(max_width=1000)).maximum
+    Console(highlight=False, width=max(console.width, whole)).print(shown)
     for row in table.rows:
         if "reason" in row:
             say(f"{row['method']} has no figures: {row['reason']}")

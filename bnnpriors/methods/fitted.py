@@ -150,7 +150,7 @@ class Laplace(Method):
     latents: str = "*"
     num_steps: int = 2000
     learning_rate: float = 0.01
-    num_polish: int = 200
+    num_polish: int = 1000
     num_starts: int = 1
     noise: str = "maximum"
     linearised: bool = True

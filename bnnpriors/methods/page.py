@@ -54,6 +54,7 @@ def write_page(table: MethodTable, path: Path, title: str) -> None:
 def metrics_figure(table: MethodTable) -> Figure:
     """A panel for each metric, a point with its standard error for each method."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(table.points)
     rows = {row["method"]: row for row in table.rows}
@@ -72,6 +73,9 @@ def metrics_figure(table: MethodTable) -> Figure:
             )  # fmt: skip
         if metric == "seconds":
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if metric == "coverage_95":
             axes.axvline(0.95, color=_GREY, lw=0.9, ls=(0, (4, 3)), zorder=0)
         axes.set_title(HEADS[metric], fontsize=9)
@@ -131,6 +135,7 @@ def intervals_figure(table: MethodTable, count: int = 60) -> Figure:
         axes.set_title(name, loc="left", fontsize=9, color=_GREY, pad=2)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    figure.supylabel("target, in the unit of the model", fontsize=8.5)
     grid[-1].set_xlabel(
         "test points, in the order of their targets; dots are the targets, bars 95 % intervals", fontsize=8.5
     )

@@ -106,12 +106,12 @@ class MethodTable:
             found.append(flat)
         return found
 
-    def write(self, folder: Path) -> None:
-        """`table.md` and `comparison.html`."""
+    def write(self, folder: Path, title: str | None = None) -> None:
+        """`table.md` and `comparison.html`, whose title is the folder's name if none is given."""
         from .page import write_page
 
         write_text(folder / "table.md", self.markdown())
-        write_page(self, folder / "comparison.html", folder.name)
+        write_page(self, folder / "comparison.html", title or folder.name)
 
     def __str__(self) -> str:
         return self.markdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.func import grad, hessian, jacrev, jvp, vmap
 
 from ..batched import call_with_weights
+from ..joint import LIKELIHOOD
 from ..posterior import Posterior
 
 _MAX_ELEMENTS = 2**22
@@ -104,3 +106,26 @@ def indices_of(posterior: Posterior, names: Sequence[str]) -> Int[Tensor, " size
         torch.arange(posterior.dim, dtype=torch.float64, device=posterior.device)
     )
     return torch.cat([places[name].flatten() for name in names]).long()
+
+
+def chosen_indices(posterior: Posterior, latents: str) -> Int[Tensor, " size"]:
+    """Where the chosen latents stand in the flat vector; never those of the likelihood.
+
+    Args:
+        latents: a glob over their names, or "last_layer".
+
+    Raises:
+        ValueError: it matches none.
+    """
+    names = [name for name in posterior.layout.names if not name.startswith(LIKELIHOOD)]
+    pattern = latents
+    if latents == "last_layer":
+        last = next(reversed(posterior.model.sites[-1].members))
+        pattern = last.rpartition(".")[0] + ".*"
+    chosen = set(fnmatch.filter(names, pattern))
+    if not chosen:
+        raise ValueError(
+            f"Laplace: latents {latents!r} given, which matches none of {', '.join(names)}; expected a glob over these, or "
+            "'last_layer'"
+        )
+    return indices_of(posterior, [name for name in names if name in chosen])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor
 from ..counts import as_integer
 from ..draws import Draws
 from ..evaluation import GaussianPredictive, Predictive
-from ..joint import LIKELIHOOD
 from ..likelihoods import Gaussian
 from ..posterior import Posterior
 from ..streams import Streams
-from .curvature import Local, indices_of
+from .curvature import Local, chosen_indices
 from .kronecker import Kronecker
-from .modes import climb, polish, with_noise
-from .precision import Diagonal, Full, Precision
+from .modes import climb, polish
+from .noise import check_noise, noise_at, noise_of_evidence, with_noise
+from .precision import Diagonal, Full, IndefiniteError, Precision
 from .stored import in_memory
 
 if TYPE_CHECKING:
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 LARGEST = 20_000
 """Latents of which a full matrix is made at most: 3.2 GB."""
-ROUNDS, SETTLED = 10, 0.01
+ROUNDS, SETTLED = 20, 0.01
 """Of choosing the noise by the evidence, at most, and the relative change at which it ends."""
+REFRESH = 50
+"""Iterations of L-BFGS between two curvatures by which it is scaled."""
+SCALED_IN_FULL = 2000
+"""Latents up to which that curvature is the full matrix of all, whatever the structure of q."""
 
 
 class Laplace:
@@ -76,7 +80,7 @@ class Laplace:
         self.posterior, self.structure = posterior, structure
         self.mode: Tensor = posterior.current()
         self.decrement = math.nan
-        self._chosen = _indices(posterior, latents)
+        self._chosen = chosen_indices(posterior, latents)
         if structure == "full" and len(self._chosen) > LARGEST:
             raise ValueError(
                 f"Laplace: structure='full' given for {len(self._chosen)} latents, expected {LARGEST} at most; use 'kron' or "
@@ -92,18 +96,19 @@ class Laplace:
         *,
         num_steps: int = 2000,
         learning_rate: float = 0.01,
-        num_polish: int = 200,
+        num_polish: int = 1000,
         num_starts: int = 1,
         noise: str = "maximum",
         init: str = "prior",
         seed: int = 0,
         progress: bool = True,
     ) -> Laplace:
-        """Climb to a maximum by `samplers.MAP` (Adam, with the posterior's minibatches), then by L-BFGS on the full data, and
-        take the curvature there.
+        """Climb to a maximum by `samplers.MAP` (Adam, with the posterior's minibatches), then by L-BFGS on the full data, in
+        coordinates in which the curvature is about one (`modes.polish`), and take the curvature there.
 
         Args:
-            num_steps: of Adam; 0 for none. num_polish: iterations of L-BFGS; 0 for none.
+            num_steps: of Adam; 0 for none. num_polish: iterations of L-BFGS, at most: it ends where
+                nothing is higher. 0 for none.
             num_starts: climbs side by side, of which the highest maximum is taken.
             noise: what a learnt σ of a Gaussian likelihood is set to. "maximum" is its value at the maximum of the joint density,
                 which a network that interpolates drives to the smallest that its prior lets through. "evidence" alternates
@@ -123,19 +128,16 @@ class Laplace:
                 raise ValueError(f"fit: {name} {value!r} given, expected an integer from {least}")
         if init not in ("prior", "model"):
             raise ValueError(f"fit: init {init!r} given, expected 'prior' or 'model'")
-        self._check_noise(noise)
+        check_noise(self.posterior, noise)
         theta = climb(self.posterior, num_steps, learning_rate, num_starts, init, seed, progress)
-        self._stand(polish(self.posterior, theta, num_polish))
+        self._settle(theta, num_polish, hold_noise=noise == "evidence")
         for _ in range(ROUNDS if noise == "evidence" else 0):
-            before, after = self._noise(), self._noise_of_evidence()
-            moved = with_noise(self.posterior, self.mode, after)
-            self._stand(polish(self.posterior, moved, num_polish, hold_noise=True))
+            before = noise_at(self.posterior, self.mode)
+            precision, local = self._fitted()
+            after = noise_of_evidence(self.posterior, local, precision)
+            self._settle(with_noise(self.posterior, self.mode, after), num_polish, hold_noise=True)
             if abs(math.log(after / before)) < SETTLED:
                 break
-        assert self._precision is not None
-        _, gradient = self.posterior.target(1).value_and_gradient(self.mode[None])
-        left = gradient[:, self._chosen] / self.posterior.temperatures[0]
-        self.decrement = float(self._precision.variances(left[None]).sqrt())
         return self
 
     def log_evidence(self) -> float:
@@ -177,7 +179,9 @@ class Laplace:
         if isinstance(self.posterior.likelihood, Gaussian):
             parts = [(outputs, precision.variances(rows)) for _, outputs, rows in local.blocks(x)]
             mean, variance = (torch.cat(part) for part in zip(*parts, strict=True))
-            return GaussianPredictive(mean, variance, mean.new_tensor(self._noise() ** 2))
+            return GaussianPredictive(
+                mean, variance, mean.new_tensor(noise_at(self.posterior, self.mode) ** 2)
+            )
         return self._sampled(x, local, num_draws, seed)
 
     def _sampled(self, x: Tensor, local: Local, num_draws: int, seed: int) -> SamplePredictive:
@@ -190,71 +194,42 @@ class Laplace:
         own = self.posterior.likelihood_swaps(self.posterior.layout.unpack(theta))
         return SamplePredictive(torch.cat(parts, 1).unflatten(2, shape), self.posterior.likelihood, own)
 
+    def _settle(self, theta: Tensor, num_polish: int, *, hold_noise: bool) -> None:
+        """Climb from θ to a maximum, and stand there; the curvature that scales the climb is taken anew along the way."""
+        posterior, chosen, structure = self.posterior, self._chosen, self.structure
+        if posterior.dim <= SCALED_IN_FULL:
+            chosen, structure = chosen_indices(posterior, "*"), "full"
+        for left in range(num_polish, 0, -REFRESH):
+            precision: Precision | None = None
+            with suppress(IndefiniteError):
+                precision = self._curvature(Local(posterior, theta, chosen), structure)
+            steps = min(left, REFRESH)
+            found = polish(posterior, theta, steps, chosen=chosen, precision=precision, hold_noise=hold_noise)
+            if torch.equal(found, theta):
+                break
+            theta = found
+        self._stand(theta)
+
     def _stand(self, theta: Tensor) -> None:
         """Take this place and the curvature there."""
         self.mode = theta
         self._local = Local(self.posterior, theta, self._chosen)
-        self._precision = self._curvature(self._local)
+        self._precision = self._curvature(self._local, self.structure)
+        _, gradient = self.posterior.target(1).value_and_gradient(theta[None])
+        left = gradient[:, self._chosen] / self.posterior.temperatures[0]
+        self.decrement = float(self._precision.variances(left[None]).sqrt())
 
-    def _check_noise(self, noise: str) -> None:
-        if noise not in ("maximum", "evidence"):
-            raise ValueError(f"fit: noise {noise!r} given, expected 'maximum' or 'evidence'")
-        likelihood = self.posterior.likelihood
-        if noise == "evidence" and not (isinstance(likelihood, Gaussian) and likelihood.sites):
-            raise ValueError(
-                f"fit: noise='evidence' given with {type(likelihood).__name__}, expected a Gaussian likelihood whose scale has a "
-                "prior: there is no noise to choose"
-            )
-
-    def _noise_of_evidence(self) -> float:
-        """√(Σ|y − f|²/(N − γ)), γ from the variances of the outputs: tr G(G + H)⁻¹ = Σ J(G + H)⁻¹Jᵀ/σ²."""
-        precision, local = self._fitted()
-        x, y = self.posterior.data.x, self.posterior.data.y
-        assert x is not None
-        assert y is not None
-        residual = determined = 0.0
-        for part, outputs, rows in local.blocks(x):
-            residual += float((y[part].flatten(1) - outputs).square().sum(dtype=torch.float64))
-            determined += float(precision.variances(rows).sum(dtype=torch.float64))
-        determined /= self._noise() ** 2 * self.posterior.temperatures[0]
-        return math.sqrt(residual / max(y.numel() - determined, 1.0))
-
-    def _curvature(self, local: Local) -> Precision:
+    def _curvature(self, local: Local, structure: str) -> Precision:
         posterior = self.posterior
-        if self.structure == "kron":
-            return Kronecker(posterior, self.mode, self._noise())
+        if structure == "kron":
+            return Kronecker(posterior, local.theta, noise_at(posterior, local.theta))
         temperature = posterior.temperatures[0]
         weight = float(posterior.prior_weight(torch.tensor([temperature], dtype=torch.float64)))
-        if self.structure == "full":
+        if structure == "full":
             return Full((local.likelihood_matrix() + weight * local.prior_matrix()) / temperature)
         return Diagonal((local.likelihood_diagonal() + weight * local.prior_diagonal()) / temperature)
-
-    def _noise(self) -> float:
-        """σ of a Gaussian likelihood at θ*; 1 for others."""
-        likelihood = self.posterior.likelihood
-        if not isinstance(likelihood, Gaussian):
-            return 1.0
-        if likelihood.sites:
-            return float(self.posterior.values(self.mode, ["likelihood.scale"])["likelihood.scale"])
-        return float(likelihood.scale)
 
     def _fitted(self) -> tuple[Precision, Local]:
         if self._precision is None or self._local is None:
             raise RuntimeError("Laplace: not fitted yet; call fit() first")
         return self._precision, self._local
-
-
-def _indices(posterior: Posterior, latents: str) -> Tensor:
-    """Where the chosen latents stand in the flat vector; never those of the likelihood."""
-    names = [name for name in posterior.layout.names if not name.startswith(LIKELIHOOD)]
-    pattern = latents
-    if latents == "last_layer":
-        last = next(reversed(posterior.model.sites[-1].members))
-        pattern = last.rpartition(".")[0] + ".*"
-    chosen = set(fnmatch.filter(names, pattern))
-    if not chosen:
-        raise ValueError(
-            f"Laplace: latents {latents!r} given, which matches none of {', '.join(names)}; expected a glob over these, or "
-            "'last_layer'"
-        )
-    return indices_of(posterior, [name for name in names if name in chosen])

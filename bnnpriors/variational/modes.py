@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..joint import LIKELIHOOD
 from ..posterior import Posterior
 from .curvature import indices_of
+from .precision import Precision
+
+AT_MAXIMUM = 1e-6
+"""The gradient in coordinates of curvature one, which is a distance in standard deviations, at which a climb ends."""
 
 
 def climb(
@@ -36,43 +40,54 @@ def climb(
 
 
 def polish(
-    posterior: Posterior, theta: Float[Tensor, " dim"], num_steps: int, *, hold_noise: bool = False
+    posterior: Posterior,
+    theta: Float[Tensor, " dim"],
+    num_steps: int,
+    *,
+    chosen: Int[Tensor, " size"],
+    precision: Precision | None,
+    hold_noise: bool = False,
 ) -> Float[Tensor, " dim"]:
-    """Where L-BFGS leads from θ on the full data; the latents of the likelihood stay where `hold_noise`."""
-    if not num_steps:
-        return theta
+    """Where L-BFGS leads from θ on the full data, in coordinates in which the curvature there is about one.
+
+    Those of the chosen latents are φ, with θ = θ₀ + P^(−½)φ: in the latents themselves curvatures are from one, along directions
+    that the data do not tell of, to N/σ² times that of the network, and L-BFGS stands still long before the maximum. All other
+    latents, and the chosen where P is not positive, have φ/√N.
+
+    Args:
+        num_steps: iterations, at most. precision: P at θ. hold_noise: whether the latents of the likelihood stay.
+
+    Returns:
+        θ itself where nothing higher is found.
+    """
     target = posterior.target(1).uncompiled()
-    held = [name for name in posterior.layout.names if hold_noise and name.startswith(LIKELIHOOD)]
-    still = indices_of(posterior, held) if held else None
-    point = torch.nn.Parameter(theta.detach().clone())
+    scale = torch.full_like(theta, target.num_data**-0.5)
+    if hold_noise and (held := [name for name in posterior.layout.names if name.startswith(LIKELIHOOD)]):
+        scale[indices_of(posterior, held)] = 0.0
+    point = torch.nn.Parameter(torch.zeros_like(theta))
     optimiser = torch.optim.LBFGS(
         [point],
         max_iter=num_steps,
         history_size=20,
         line_search_fn="strong_wolfe",
-        tolerance_grad=1e-9,
+        tolerance_grad=AT_MAXIMUM,
         tolerance_change=0,
     )
 
+    def place() -> Tensor:
+        moved = scale * point
+        if precision is not None:
+            moved = moved.index_copy(0, chosen, precision.push(point[None, chosen])[0])
+        return theta + moved
+
     def closure() -> Tensor:
-        value, gradient = target.value_and_gradient(point.detach()[None])
-        point.grad = gradient[0] / target.num_data
-        if still is not None:
-            point.grad[still] = 0.0
-        return value[0] / target.num_data
+        optimiser.zero_grad()
+        at = place()
+        value, gradient = target.value_and_gradient(at.detach()[None])
+        at.backward(gradient[0] / posterior.temperatures[0])
+        return value[0] / posterior.temperatures[0]
 
     optimiser.step(closure)
-    found = point.detach()
+    found = place().detach()
     better = bool(found.isfinite().all()) and posterior.log_density(torch.stack([theta, found])).argmax() == 1
     return found if better else theta
-
-
-def with_noise(posterior: Posterior, theta: Float[Tensor, " dim"], noise: float) -> Float[Tensor, " dim"]:
-    """θ with the latent of the likelihood's scale at the value that gives `noise`."""
-    likelihood = posterior.likelihood
-    name = LIKELIHOOD + "scale"
-    own = dict(likelihood.latents())
-    latent = next(site for site in likelihood.sites if site.name == "scale").latent_of(
-        theta.new_tensor(noise), own
-    )
-    return theta.index_copy(0, indices_of(posterior, [name]), latent.reshape(1))

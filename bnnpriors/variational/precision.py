@@ -27,8 +27,12 @@ class Precision(ABC):
         """r P⁻¹ rᵀ of each row r."""
 
 
+class IndefiniteError(ValueError):
+    """A curvature that is not positive."""
+
+
 class Full(Precision):
-    """P itself. Raises ValueError where it is not positive definite."""
+    """P itself. Raises IndefiniteError where it is not positive definite."""
 
     def __init__(self, matrix: Float64[Tensor, "size size"]) -> None:
         self._factor, info = torch.linalg.cholesky_ex(matrix)
@@ -47,7 +51,7 @@ class Full(Precision):
 
 
 class Diagonal(Precision):
-    """diag(P). Raises ValueError where an entry is not positive."""
+    """diag(P). Raises IndefiniteError where an entry is not positive."""
 
     def __init__(self, diagonal: Float64[Tensor, " size"]) -> None:
         if not bool((diagonal > 0).all()):
@@ -64,8 +68,8 @@ class Diagonal(Precision):
         return (rows.square() / self._diagonal.to(rows)).sum(-1)
 
 
-def _indefinite(least: float) -> ValueError:
-    return ValueError(
+def _indefinite(least: float) -> IndefiniteError:
+    return IndefiniteError(
         f"Laplace: the posterior has no maximum here, its curvature reaches {least:.3g} where all must be positive. Priors with "
         "a kink or heavy tails curve the wrong way or not at all: give Laplace and Logistic normal_latent=True, which is the "
         "same prior of standard normal latents; instead of others take Normal, or sample; or fit with more steps"

@@ -199,6 +199,31 @@ def test_the_mode_of_a_script_of_ones_own() -> None:
     assert away.decrement == pytest.approx(float((offset @ precision @ offset).sqrt()), rel=1e-6)
 
 
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_stiff_posterior_is_climbed_to_its_maximum(structure: str) -> None:
+    """Noise of 0.02 makes curvatures of 10⁵ beside one of the prior; L-BFGS in the latents themselves leaves 0.03 to 0.3."""
+    need(structure)
+    posterior = network("regression", P.Normal(0.0, 1.0), noise=0.02)
+    fit = Laplace(posterior, structure=structure).fit(num_steps=200, learning_rate=0.05, progress=False)
+    assert fit.decrement < 1e-3
+    target = posterior.target(1)
+    assert float(target.value_and_gradient(fit.mode[None])[1].abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("latents", ["*", "last_layer"])
+def test_latents_that_are_not_spread_reach_the_maximum_too(latents: str) -> None:
+    """The noise among them: at the joint maximum no latent has a gradient."""
+    posterior = network("regression", HIERARCHY, noise=P.HalfNormal(1.0))
+    fit = Laplace(posterior, latents=latents).fit(**QUICK)
+    _, gradient = posterior.target(1).value_and_gradient(fit.mode[None])
+    assert float(gradient.abs().max()) < 1e-3
+    held = Laplace(posterior, latents=latents).fit(noise="evidence", **QUICK)
+    _, gradient = posterior.target(1).value_and_gradient(held.mode[None])
+    noise = posterior.layout.names.index("likelihood.scale")
+    assert noise == len(posterior.layout.names) - 1
+    assert float(gradient[0, :-1].abs().max()) < 1e-3 < float(gradient[0, -1].abs())
+
+
 def test_starts_side_by_side_take_the_highest() -> None:
     posterior = network("regression", P.Normal(0.0, 1.0))
     heights = [
