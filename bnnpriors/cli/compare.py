@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
 from rich.table import Table
 from torch.distributions import Distribution
 

@@ -77,7 +77,7 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
         {"chains", "harmonic"},
     ),
     "NUTS": (
-        NUTS(max_tree_depth=6),
+        NUTS(),
         {"time reversal", "volume", "harmonic", "minibatches", "order of minibatches"},
     ),
     "Layerwise, tested": (Layerwise(AMAGOLD(steps_per_test=3), every=20), {"harmonic"}),
