@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +11,9 @@ from jaxtyping import Float64, Int, Num
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from ..cost import free_memory
 from ..evaluation import LogisticNormalPredictive
-from .factor import ROWS, factorise
+from .factor import ROWS, check_memory, factorise, memory_to_solve
 from .regression import GPRegression
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 LEFT_OUT = 10_000
 """Training points, the last ones, that choose the temperature."""
 TEMPERATURES = (1e-3, 10.0)
+ONE_MATRIX = "use LeastSquaresClassifier, which needs one matrix of them"
 SCALES = (1e-3, 1e5)
 
 
@@ -109,7 +112,8 @@ class DirichletClassifier:
     by a log-normal one, so that class c is a regression on ỹ = log α − σ̃²/2 with noise variance σ̃² = log(1/α + 1). Class
     probabilities are p(c|x) = E[softmax(f(x))_c] over the posterior of f. The prior mean of every class is the mean of all ỹ.
 
-    Memory is two n × n matrices; `predict` factorises one for each class.
+    Memory is two n × n matrices. `predict` factorises one for each class, and keeps the factors for the next call where
+    the memory holds them; where it does not, predict all inputs in one call.
 
     Args:
         kernel, x, labels, num_classes: as for `LeastSquaresClassifier`.
@@ -117,7 +121,8 @@ class DirichletClassifier:
         scale: s, of the prior f ~ GP(·, sK); `fit` chooses it by marginal likelihood.
 
     Raises:
-        As `LeastSquaresClassifier`, and ValueError for an alpha or a scale that is not positive.
+        As `LeastSquaresClassifier`, and ValueError for an alpha or a scale that is not positive. MemoryError, where factors are
+            needed first: the memory that is free does not hold two matrices.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class DirichletClassifier:
         self.targets = concentration.log() - 0.5 * self.noise
         """ỹ, [n, classes]."""
         self.prior_mean = float(self.targets.mean())
+        self._kept: tuple[Tensor, list[tuple[Tensor, Tensor]]] | None = None
         kernel.variance(self.x[:1])
 
     @torch.no_grad()
@@ -173,11 +179,10 @@ class DirichletClassifier:
     @torch.no_grad()
     def predict(self, x: Num[Tensor, "batch *shape"]) -> LogisticNormalPredictive:
         """Class probabilities at new inputs."""
-        x, matrix = x.to(self.x), self.kernel.matrix(self.x)
-        mean = matrix.new_full((len(x), self.targets.shape[1]), self.prior_mean)
+        x = x.to(self.x)
+        mean = self.targets.new_full((len(x), self.targets.shape[1]), self.prior_mean)
         variance = torch.zeros_like(mean)
-        for c in range(mean.shape[1]):
-            factor, weights = self._solve(matrix, self.scale, c)
+        for c, (factor, weights) in enumerate(self._solved()):
             for start in range(0, len(x), ROWS):
                 rows = slice(start, start + ROWS)
                 cross = self.scale * self.kernel.matrix(self.x, x[rows])
@@ -187,6 +192,27 @@ class DirichletClassifier:
                     self.scale * self.kernel.variance(x[rows]) - white.square().sum(0)
                 ).clamp_min(0)
         return LogisticNormalPredictive(mean, variance)
+
+    def _solved(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """`_solve` of all points for class after class, kept where the memory holds the factors of all of them."""
+        parameters = (p.detach().flatten().to(self.targets) for p in self.kernel.parameters())
+        now = torch.cat([self.targets.new_tensor([self.scale]), *parameters])
+        if self._kept is not None and torch.equal(self._kept[0], now):
+            yield from self._kept[1]
+            return
+        self._kept = None
+        count, classes = self.targets.shape
+        if self.x.device.type == "cpu":
+            check_memory(count, 2, what="Dirichlet classification", remedy=ONE_MATRIX)
+        keeps = memory_to_solve(count, 2 + classes) < free_memory() / 2
+        matrix, solved = self.kernel.matrix(self.x), list[tuple[Tensor, Tensor]]()
+        for c in range(classes):
+            each = self._solve(matrix, self.scale, c)
+            if keeps:
+                solved.append(each)
+            yield each
+        if keeps:
+            self._kept = now, solved
 
     def _solve(
         self, matrix: Tensor, scale: float, c: int

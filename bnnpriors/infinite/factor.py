@@ -15,6 +15,10 @@ PANEL = 1024
 BAND = 256
 BLOCK_BYTES = 2**28
 """Of the covariances of all training points with the new ones that are predicted at once, at most."""
+ITERATIVE = (
+    "use IterativeGPRegression, which reads the matrix of a PrecomputedKernel from the disk strip by strip"
+)
+MORE_NOISE = "raise noise, or scale the targets and the priors' variances to similar sizes"
 
 
 def points_at_once(n: int) -> int:
@@ -22,28 +26,31 @@ def points_at_once(n: int) -> int:
     return max(1, min(ROWS, BLOCK_BYTES // (8 * n)))
 
 
-def memory_to_solve(n: int) -> int:
-    """Bytes that exact regression on n points takes on the CPU: one n × n matrix of float64, and two blocks of predictions."""
-    return 8 * n * n + 2 * 8 * n * points_at_once(n)
+def memory_to_solve(n: int, matrices: int = 1) -> int:
+    """Bytes that exact regression on n points takes on the CPU: n × n matrices of float64, and two blocks of predictions."""
+    return 8 * n * n * matrices + 2 * 8 * n * points_at_once(n)
 
 
-def check_memory(n: int) -> None:
-    """Raise MemoryError where exact regression on n points does not fit what is free."""
-    if (needed := memory_to_solve(n)) > (available := free_memory()):
+def check_memory(
+    n: int, matrices: int = 1, *, what: str = "exact regression", remedy: str = ITERATIVE
+) -> None:
+    """Raise MemoryError where so many n × n matrices do not fit what is free; the message says what takes them, and a remedy."""
+    if (needed := memory_to_solve(n, matrices)) > (available := free_memory()):
         raise MemoryError(
-            f"exact regression on {n} points needs {size(needed)} of memory and {size(available)} is free: give fewer points, or "
-            "use IterativeGPRegression, which reads the matrix of a PrecomputedKernel from the disk strip by strip"
+            f"{what} on {n} points needs {size(needed)} of memory and {size(available)} is free: give fewer points, or {remedy}"
         )
 
 
-def factorise(matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"]) -> tuple[Tensor, float]:
+def factorise(
+    matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"], remedy: str = MORE_NOISE
+) -> tuple[Tensor, float]:
     """The Cholesky factor L of K + diag(noise) and the jitter on its diagonal, 0 if it needed none.
 
     It takes no more memory than K has, and a few panels: L is written over the lower triangle of `matrix`, and the strict upper
     one keeps K's, so read the result as lower triangular (`solve_triangular(..., upper=False)` does).
 
     Args:
-        matrix: K, symmetric; overwritten. noise: σ², [] or [n].
+        matrix: K, symmetric; overwritten. noise: σ², [] or [n]. remedy: what the error advises.
 
     Raises:
         ValueError: K + noise is not positive definite, even with a jitter of 1e-7 of its mean diagonal, or not finite.
@@ -60,7 +67,20 @@ def factorise(matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, "*#n"]) -> 
                 "the kernel matrix has NaN or infinite values: look at the inputs, and at the variances of the priors"
             )
         _restore(matrix)
-    raise ValueError(not_definite(scale, float(noise.min())))
+    raise ValueError(not_definite(scale, float(noise.min()), remedy))
+
+
+def differentiable_factor(
+    matrix: Float64[Tensor, "n n"], noise: Float64[Tensor, ""]
+) -> Float64[Tensor, "n n"]:
+    """As `factorise`, in new memory and with gradients."""
+    diagonal = matrix.diagonal() + noise
+    level = float(matrix.diagonal().detach().mean())
+    for relative in JITTERS:
+        factor, failed = torch.linalg.cholesky_ex(torch.diagonal_scatter(matrix, diagonal + relative * level))
+        if not bool(failed):
+            return factor
+    raise ValueError(not_definite(level, float(noise)))
 
 
 def inverse_diagonal(factor: Float64[Tensor, "n n"]) -> Float64[Tensor, " n"]:
@@ -78,12 +98,9 @@ def inverse_diagonal(factor: Float64[Tensor, "n n"]) -> Float64[Tensor, " n"]:
     return found
 
 
-def not_definite(scale: float, noise: float) -> str:
+def not_definite(scale: float, noise: float, remedy: str = MORE_NOISE) -> str:
     """The message where no jitter is enough."""
-    return (
-        f"K + noise · I is not positive definite in float64 (mean diagonal {scale:.3g}, noise {noise:.3g}); raise noise, or "
-        "scale the targets and the priors' variances to similar sizes"
-    )
+    return f"K + noise · I is not positive definite in float64 (mean diagonal {scale:.3g}, noise {noise:.3g}): {remedy}"
 
 
 def _cholesky_(matrix: Tensor) -> bool:

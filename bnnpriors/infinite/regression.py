@@ -10,13 +10,16 @@ from jaxtyping import Float, Float64, Num
 from torch import Tensor, nn
 
 from ..evaluation import GaussianPredictive
-from .factor import JITTERS, check_memory, factorise, inverse_diagonal, not_definite, points_at_once
+from .factor import check_memory, differentiable_factor, factorise, inverse_diagonal, points_at_once
 from .spectrum import Spectrum
 
 if TYPE_CHECKING:
     from .nngp import InfiniteWidthKernel
     from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
+
+MATRICES_OF_SPECTRUM, MATRICES_TO_LEARN = 4, 9
+"""n × n matrices that are held at once, measured for n of 2,000 to 6,000."""
 
 
 class _Solution(NamedTuple):
@@ -55,7 +58,7 @@ class GPRegression(nn.Module):
     Its parameters are the kernel's, `raw_noise`, log σ², and `raw_scale`, log s, which `fit` leaves alone (the variances of a
     network's last layer say the same). The prior mean is zero, so give targets that are centred. On the CPU memory is one n × n
     matrix of float64, which the factor overwrites (20 GB for n = 50,000, read tile by tile where it is a `StoredGram`); two on
-    CUDA and for `select_noise`, three for `fit`.
+    CUDA, four for `select_noise`, about nine for `fit`, which choose well from a few thousand points.
 
     Args:
         kernel: from `bp.infinite.kernel(model)`, or `PrecomputedKernel(matrix)`.
@@ -65,7 +68,7 @@ class GPRegression(nn.Module):
 
     Raises:
         ValueError: shapes that do not fit, NaN or infinities, or a noise or scale that is not positive. MemoryError, where the
-            factor is needed first: the memory that is free does not hold the matrix.
+            factor is needed first: the memory that is free does not hold what is needed.
     """
 
     def __init__(
@@ -108,7 +111,11 @@ class GPRegression(nn.Module):
         kernel's hyperparameters and the noise, where gradients are wanted.
         """
         wants_gradient = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
-        factor = self._factor_with_gradient() if wants_gradient else self._solved().factor
+        if wants_gradient:
+            self._check_memory(MATRICES_TO_LEARN, "a gradient of the marginal likelihood")
+            factor = differentiable_factor(self.scale * self.kernel.matrix(self.x), self.noise)
+        else:
+            factor = self._solved().factor
         white = torch.linalg.solve_triangular(factor, self.y, upper=False)
         n, out = self.y.shape
         return -0.5 * white.square().sum() - out * (
@@ -150,6 +157,7 @@ class GPRegression(nn.Module):
                     f"[m, {self.y.shape[1]}]"
                 )
             held_out = (self.kernel.matrix(x, self.x), self.kernel.variance(x), y)
+        self._check_memory(MATRICES_OF_SPECTRUM, "the eigendecomposition by which select_noise works")
         spectrum = Spectrum.of(self.kernel.matrix(self.x), self.y)
         if held_out is not None:
             cross, variance, y = held_out
@@ -236,8 +244,7 @@ class GPRegression(nn.Module):
         old = self._solution
         if old is None or not all(torch.equal(a, b) for a, b in zip(now, old.parameters, strict=True)):
             self._solution = None
-            if self.x.device.type == "cpu":
-                check_memory(len(self.x))
+            self._check_memory()
             matrix = self.kernel.matrix(self.x).contiguous()
             factor, jitter = factorise(matrix.mul_(self.scale), self.noise)
             white = torch.linalg.solve_triangular(factor, self.y, upper=False)
@@ -247,15 +254,6 @@ class GPRegression(nn.Module):
         assert self._solution is not None
         return self._solution
 
-    def _factor_with_gradient(self) -> Tensor:
-        """The Cholesky factor of sK + σ²I, differentiable."""
-        matrix = self.scale * self.kernel.matrix(self.x)
-        level = float(matrix.diagonal().detach().mean())
-        for relative in JITTERS:
-            shift = (self.noise + relative * level) * torch.eye(
-                len(matrix), dtype=matrix.dtype, device=matrix.device
-            )
-            factor, info = torch.linalg.cholesky_ex(matrix + shift)
-            if not bool(info.any()):
-                return factor
-        raise ValueError(not_definite(level, float(self.noise)))
+    def _check_memory(self, matrices: int = 1, what: str = "exact regression") -> None:
+        if self.x.device.type == "cpu":
+            check_memory(len(self.x), matrices, what=what)

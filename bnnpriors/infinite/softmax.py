@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .orbit import OrbitKernel
     from .precomputed import PrecomputedKernel
 
+FEWER_POINTS = "take fewer inducing points (num_inducing), and no input twice"
 _NUM_SAMPLES = 128
 _STEP = 0.7
 
@@ -95,9 +96,8 @@ class SoftmaxClassifier:
         self.bound = -math.inf
         with torch.no_grad():
             cross = kernel.matrix(self.inducing, x)
-            self._root, _ = factorise(
-                cross[:, :count].clone(memory_format=torch.contiguous_format), cross.new_zeros(())
-            )
+            own = cross[:, :count].clone(memory_format=torch.contiguous_format)
+            self._root, _ = factorise(own, own.new_zeros(()), FEWER_POINTS)
             self._features, self._rest = self._whitened(cross, kernel.variance(x))
         self._one_hot = torch.nn.functional.one_hot(labels, classes).to(self._features)
         sobol = torch.quasirandom.SobolEngine(classes, scramble=True, seed=0)

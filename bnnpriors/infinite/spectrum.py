@@ -31,7 +31,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, matrix: Float64[Tensor, "n n"], targets: Float64[Tensor, "n out"]) -> Spectrum:
-        """The eigendecomposition of a kernel matrix: about thirty times a Cholesky factorisation, and two n × n matrices."""
+        """An eigendecomposition: about thirty times a Cholesky factorisation, and at its peak four n × n matrices."""
         values, vectors = torch.linalg.eigh(matrix)
         return cls(values.clamp_min(0), vectors, vectors.mT @ targets, targets)
 

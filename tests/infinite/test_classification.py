@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import bnnpriors as bp
 from bnnpriors import infinite
+from bnnpriors.infinite import classification, factor
 
 P = bp.priors
 CLASSES = 3
@@ -132,8 +133,8 @@ def test_dirichlet_is_the_transformed_regression_of_gpytorch() -> None:
     assert ours.log_marginal_likelihood() == pytest.approx(total, rel=1e-11)
     ours.fit()
     best = ours.log_marginal_likelihood()
-    for factor in (0.9, 1.1):
-        other = infinite.DirichletClassifier(kernel, x, y, alpha=0.05, scale=factor * ours.scale)
+    for change in (0.9, 1.1):
+        other = infinite.DirichletClassifier(kernel, x, y, alpha=0.05, scale=change * ours.scale)
         assert other.log_marginal_likelihood() < best
 
 
@@ -199,8 +200,8 @@ def test_softmax_learns_its_scale() -> None:
     x, y, _ = _data(40)
     kernel = _kernel()
     learnt = infinite.SoftmaxClassifier(kernel, x, y).fit()
-    for factor in (0.7, 1.4):
-        other = infinite.SoftmaxClassifier(kernel, x, y, scale=factor * learnt.scale).fit(learn_scale=False)
+    for change in (0.7, 1.4):
+        other = infinite.SoftmaxClassifier(kernel, x, y, scale=change * learnt.scale).fit(learn_scale=False)
         assert other.bound < learnt.bound + 0.01
 
 
@@ -230,3 +231,40 @@ def test_bad_input(as_a_user_meets_it: None) -> None:
         infinite.SoftmaxClassifier(kernel, x, y, scale=-1.0)
     with pytest.raises(ValueError, match="num_steps 0"):
         infinite.SoftmaxClassifier(kernel, x, y).fit(num_steps=0)
+
+
+def test_factors_are_kept_as_long_as_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only where the memory holds those of all classes; the predictions are the same."""
+    kernel, (x, y, _) = _kernel(), _data(30)
+    ours = infinite.DirichletClassifier(kernel, x, y)
+    first, made = ours.predict(x[:5]), ours._solve
+    with monkeypatch.context() as kept:
+        kept.setattr(ours, "_solve", lambda *given: pytest.fail("factorised again"))
+        assert torch.equal(ours.predict(x[:5]).probs, first.probs)
+    for change in (lambda: setattr(ours, "scale", 2.0), lambda: kernel.raw_weight_variance.data.add_(0.1)):
+        change()
+        new = infinite.DirichletClassifier(kernel, x, y, scale=ours.scale).predict(x[:5])
+        assert torch.equal(ours.predict(x[:5]).probs, new.probs)
+        assert not torch.equal(new.probs, first.probs)
+    calls: list[int] = []
+    monkeypatch.setattr(classification, "free_memory", lambda: 1.0)
+    monkeypatch.setattr(ours, "_solve", lambda *given: calls.append(given[-1]) or made(*given))
+    ours.scale = 1.0
+    for _ in range(2):
+        ours.predict(x[:5])
+    assert calls == 2 * list(range(CLASSES))
+
+
+def test_a_memory_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, (x, y, _) = _kernel(), _data(30)
+    monkeypatch.setattr(factor, "free_memory", lambda: 1.0)
+    with pytest.raises(MemoryError, match=r"Dirichlet classification on .*LeastSquaresClassifier"):
+        infinite.DirichletClassifier(kernel, x, y).predict(x[:5])
+
+
+def test_inducing_points_that_depend_on_each_other() -> None:
+    """The softmax classifier's matrix has no noise to raise."""
+    kernel = infinite.PrecomputedKernel(-torch.eye(6, dtype=torch.float64))
+    message = r"not positive definite.*fewer inducing points \(num_inducing\), and no input twice"
+    with pytest.raises(ValueError, match=message):
+        infinite.SoftmaxClassifier(kernel, torch.arange(6), torch.tensor([0, 1] * 3))

@@ -128,6 +128,12 @@ def test_a_memory_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
             MemoryError, match=r"40 points needs 652 KiB.*fewer points, or use IterativeGPRegression"
         ):
             gp.predict(_inputs(2))
+        for choose, message in (
+            (gp.select_noise, "select_noise works on 40"),
+            (gp.fit, "a gradient of .* on 40"),
+        ):
+            with pytest.raises(MemoryError, match=message):
+                choose()
     monkeypatch.setattr(factor, "free_memory", lambda: 668160.0)
     assert gp.jitter == 0
     assert factor.memory_to_solve(50_000) == 8 * 50_000**2 + 2 * 8 * 50_000 * 671

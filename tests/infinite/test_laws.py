@@ -33,7 +33,7 @@ def test_the_zoo(name: str) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=8,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
