@@ -160,9 +160,9 @@ def resample(
     across, down = (
         (2 * torch.arange(n, device=images.device, dtype=images.dtype) + 1) / n - 1 for n in (width, height)
     )
-    columns = across[:, None] * theta[:, None, :, 0] + theta[:, None, :, 2]
-    rows = down[:, None] * theta[:, None, :, 1]
-    grid = columns[:, None] + rows[:, :, None]
+    columns = theta[:, :, 0, None] * across
+    rows = theta[:, :, 1, None] * down + theta[:, :, 2, None]
+    grid = (rows[..., None] + columns[:, :, None]).permute(0, 2, 3, 1)  # x and y in planes of their own: vectorises
     if isinstance(fill, str):
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return F.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False) + fill

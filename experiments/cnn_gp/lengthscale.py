@@ -64,6 +64,8 @@ def main() -> None:
     data = bp.datasets.cifar10(args.data, num_train=most, num_test=args.test)
     train, test = (avg_pool2d(x, args.pool) for x in (data.x_train, data.x_test))
     own, cross = kernels(train, None, args.depth), kernels(train, test, args.depth)
+    shape = (train.shape[1], train.shape[2], train.shape[3])
+    new = {length: kernel(shape, args.depth, length).variance(test).detach() for length in own}
     args.results.mkdir(parents=True, exist_ok=True)
     with (args.results / "lengthscale.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -82,9 +84,7 @@ def main() -> None:
         )
         for count in args.train:
             for lengthscale, gram in own.items():
-                # variances of test images are of the same size, and rank nothing here
-                level = gram.diagonal().mean().expand(args.test)
-                variances = torch.cat([gram.diagonal()[:count], level])
+                variances = torch.cat([gram.diagonal()[:count], new[lengthscale]])
                 both = [gram[:count, :count], cross[lengthscale][:count]]
                 points = infinite.PrecomputedKernel(both, variances)
                 classifier = infinite.LeastSquaresClassifier(
