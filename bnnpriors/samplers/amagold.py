@@ -90,6 +90,11 @@ class AMAGOLD(Sampler):
         moved = state._replace(theta=theta, momentum=momentum, potential=potential)
         return settle(state, moved, potential - state.potential - work, target.temperature, streams)
 
+    @property
+    def tunes(self) -> bool:
+        """Whether there is an acceptance to aim at."""
+        return self.target_acceptance is not None
+
     def adapt(
         self, state: AMAGOLDState, info: dict[str, Tensor], iteration: int, num_warmup: int
     ) -> AMAGOLDState:

@@ -60,6 +60,11 @@ class Sampler:
     anneals = True
     """Whether at T = 0, as in a schedule's exploration, steps go down the potential."""
 
+    @property
+    def tunes(self) -> bool:
+        """Whether warm-up tunes it: whether it has an `adapt` of its own. `Cyclical` then begins its cycles after the warm-up."""
+        return type(self).adapt is not Sampler.adapt
+
     state_type: type[Any]
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:

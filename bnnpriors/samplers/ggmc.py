@@ -133,6 +133,11 @@ class GGMC(Sampler):
         error = new.potential - old.potential + old.step_size.double() ** 2 / 8 * ends - 0.5 * work
         return settle(old, new, error, target.temperature, streams)
 
+    @property
+    def tunes(self) -> bool:
+        """Whether there is an acceptance to aim at."""
+        return self.target_acceptance is not None
+
     def adapt(self, state: GGMCState, info: dict[str, Tensor], iteration: int, num_warmup: int) -> GGMCState:
         """Dual averaging of h, between tests only: a step size that changed inside a trajectory would not be reversible."""
         if self.target_acceptance is None:

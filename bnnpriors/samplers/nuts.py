@@ -53,6 +53,7 @@ class NUTS(Sampler):
     independent_chains = False
     """Pyro draws from torch's global generator, which threads would share."""
     vectorised = False
+    anneals = False
     state_type = NUTSState
 
     def __post_init__(self) -> None:

@@ -16,6 +16,12 @@ from ..streams import Streams
 from .base import fractions, whole
 from .wrapper import Wrapper
 
+WARMING = -1
+"""The place of a sampler that tunes itself before its first cycle: C = 1, and T is whole. A run without warm-up is there for its
+first step, since no state knows before whether a warm-up follows."""
+LENGTHS = ("step_size", "trajectory_length")
+"""What C multiplies, where a state has it."""
+
 
 @dataclass(frozen=True)
 class Cyclical(Wrapper):
@@ -24,6 +30,11 @@ class Cyclical(Wrapper):
     Large steps at the start of a cycle leave a mode, small ones at its end sample it. C multiplies the learning rate
     lr = h² N in Zhang et al. (1902.03932, eq. 1), so h is multiplied by √C; in Wenzel et al. (2002.02405) C multiplies h. A
     step of a sampler with a Metropolis test is a whole trajectory, so h changes between tests alone and the test stays exact.
+    The trajectories of `ChEES` shorten with its h: they keep their number of steps.
+
+    Warm-up consists of cycles too, but for a sampler that tunes itself (`Sampler.tunes`: `HMC`, or `GGMC` with a
+    `target_acceptance`). That one has a warm-up of its own, with C = 1 and the whole T throughout, as without a schedule; its
+    first cycle begins after it, with the h that is found.
 
     In the exploration phase, where r < `exploration`, T = 0: no noise, and a Metropolis test accepts what lowers U. With `ramp`
     the temperature grows in the first cycle, T r, as in Wenzel et al. Draws of these phases are no draws of the posterior: the
@@ -32,7 +43,7 @@ class Cyclical(Wrapper):
 
     Args:
         sampler: any whose state has a `step_size` [chains]: all of `bp.samplers`.
-        cycle_length: steps of the sampler in a cycle; warm-up counts.
+        cycle_length: steps of the sampler in a cycle.
         multiplies: what C multiplies, "learning_rate" or "step_size".
         exploration: share of each cycle at T = 0, in [0, 1].
         ramp: whether T grows from 0 in the first cycle.
@@ -65,26 +76,32 @@ class Cyclical(Wrapper):
             )
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:
-        """The other's start, at the beginning of a cycle."""
-        inner = self.sampler.init(target, theta, streams)
-        return self.joined(inner, iteration=torch.zeros(len(theta), dtype=torch.int64, device=theta.device))
+        """The other's start, at the beginning of a cycle, or of a warm-up before the first."""
+        first = WARMING if self.tunes else 0
+        iteration = torch.full((len(theta),), first, dtype=torch.int64, device=theta.device)
+        return self.joined(self.sampler.init(target, theta, streams), iteration=iteration)
 
     def step(self, target: Target, state: Any, streams: Streams) -> tuple[Any, dict[str, Tensor]]:
         """A step of the other with the step size, and at the temperature, of this place in the cycle."""
-        share = (state.iteration % self.cycle_length).to(state.step_size) / self.cycle_length
+        iteration = state.iteration.clamp(min=0)
+        share = (iteration % self.cycle_length).to(state.step_size) / self.cycle_length
         factor = 0.5 * (1 + torch.cos(math.pi * share))
         if self.multiplies == "learning_rate":
             factor = factor.sqrt()
-        heat, sampling = self._heat(state.iteration, share)
-        here = self.inner(state)._replace(step_size=state.step_size * factor)
+        heat, sampling = self._heat(iteration, share)
+        heat = torch.where(state.iteration == WARMING, 1.0, heat)
+        lengths = {name: getattr(state, name) for name in LENGTHS if name in state._fields}
+        here = self.inner(state)._replace(**{name: value * factor for name, value in lengths.items()})
         new, info = self.sampler.step(_heated(target, heat), here, streams)
-        new = new._replace(step_size=state.step_size)
-        return self.joined(new, iteration=state.iteration + 1), info | {"sampling": sampling}
+        return self.joined(new._replace(**lengths), iteration=iteration + 1), info | {"sampling": sampling}
 
     def adapt(self, state: Any, info: dict[str, Tensor], iteration: int, num_warmup: int) -> Any:
-        """The other's, of the step size that C multiplies."""
+        """The other's, in whose warm-up no cycle begins."""
         inner = self.sampler.adapt(self.inner(state), info, iteration, num_warmup)
-        return self.joined(inner, iteration=state.iteration)
+        place = state.iteration
+        if self.tunes:
+            place = torch.full_like(place, WARMING if iteration + 1 < num_warmup else 0)
+        return self.joined(inner, iteration=place)
 
     def reevaluate(self, target: Target, state: Any, streams: Streams) -> Any:
         """The other's."""

@@ -89,6 +89,11 @@ class Wrapper(Sampler):
         """The other's."""
         return self.sampler.anneals
 
+    @property
+    def tunes(self) -> bool:
+        """The other's."""
+        return self.sampler.tunes
+
     def frictionless(self) -> Sampler:
         """Around the other without friction."""
         return replace(self, sampler=self.sampler.frictionless())
