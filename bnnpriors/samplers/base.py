@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from ..counts import as_integer
@@ -169,6 +169,14 @@ def metropolis(
     return probability, streams.uniform() < probability
 
 
+def diverged(
+    energy_error: Float64[Tensor, " chains"], temperature: Float[Tensor, " chains"]
+) -> Bool[Tensor, " chains"]:
+    """Whether the energy's error is above 1000 T or not finite. At T = 0, where every ascent is refused, only the latter."""
+    limit = torch.where(temperature > 0, 1000 * temperature, torch.inf)
+    return ~((energy_error < limit) & energy_error.isfinite())
+
+
 def settle(
     old: Any, new: Any, energy_error: Float64[Tensor, " chains"], temperature: Tensor, streams: Streams
 ) -> tuple[Any, dict[str, Tensor]]:
@@ -184,7 +192,7 @@ def settle(
     info = {
         "acceptance": probability,
         "accepted": accept,
-        "divergent": ~(energy_error / temperature.double() < 1000),
+        "divergent": diverged(energy_error, temperature),
         "energy_error": energy_error,
         "step_size": old.step_size,
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, Moments, metric_windows
-from .base import Sampler, fractions, positive, settle, whole
+from .base import Sampler, diverged, fractions, positive, settle, whole
 from .metric import check_metric
 
 MEMORY, TRUST = 150, 1.5
@@ -162,7 +162,7 @@ class MCLMC(Sampler):
         new = state._replace(theta=theta, potential=potential, gradient=gradient, momentum=momentum)
         if tested:
             return settle(state, new, error, temperature, streams)
-        divergent = ~(error / temperature.double() < 1000)
+        divergent = diverged(error, temperature)
         return new, {"divergent": divergent, "energy_error": error, "step_size": state.step_size}
 
     def adapt(

@@ -21,6 +21,7 @@ from bnnpriors.samplers import (
     Layerwise,
     Sampler,
 )
+from bnnpriors.samplers.base import diverged
 
 from ..conjugate import regression, sample
 from .targets import Pooled, assert_mean, of_potential, target_of
@@ -127,6 +128,47 @@ def test_one_draw_a_cycle(tmp_path):
     sample(posterior, sampler, num_samples=3, store=tmp_path / "a", **options)
     joined = sample(posterior, sampler, num_samples=6, store=tmp_path / "a", resume=True, **options)
     assert torch.equal(whole.theta, joined.theta)
+
+
+def test_a_divergence_is_an_energy_far_off_and_without_temperature_one_that_is_no_number():
+    """Above 1000 T; at T = 0, where an ascent is refused as it should be, not finite."""
+    error = torch.tensor([-5.0, 1999.0, 2001.0, math.inf, math.nan, -math.inf], dtype=torch.float64)
+    assert diverged(error, torch.full((6,), 2.0)).tolist() == [False, False, True, True, True, True]
+    assert diverged(error, torch.full((6,), 0.0)).tolist() == [False, False, False, True, True, True]
+    target = target_of(of_potential(lambda x: 0.5 * x**2), 50)
+    sampler, streams = (
+        Cyclical(GGMC(1.5, 1.0, steps_per_test=2), cycle_length=100, exploration=1.0),
+        Pooled(0, 50),
+    )
+    state, refused = sampler.init(target, start(50), streams), 0
+    for _ in range(20):
+        state, info = sampler.step(target, state, streams)
+        refused += int((info["energy_error"] > 0).sum())
+        assert not info["divergent"].any()
+    assert refused > 100
+
+
+def test_steps_of_exploration_count_in_no_figure(tmp_path):
+    """Acceptance and divergences of a draw are those of its sampling steps, each of which a run without thinning tells; also in a
+    run that was stopped and continued."""
+    posterior, *_ = regression(batch_size=5)
+    sampler = Cyclical(GGMC(step_size=0.2, steps_per_test=2), cycle_length=6, exploration=0.5)
+    options = {"num_warmup": 6, "num_chains": 3}
+    draws = sample(posterior, sampler, num_samples=8, thin=6, **options)
+    each = sample(posterior, sampler, num_samples=48, thin=1, **options)
+    sampling = each.stats["sampling"][0]
+    assert float(each.stats["acceptance"][:, sampling].mean()) < 0.9
+    expected = each.stats["acceptance"][:, sampling].unflatten(1, (8, 3)).mean(2)
+    torch.testing.assert_close(draws.stats["acceptance"], expected)
+    assert not draws.stats["divergent"].any()
+    sample(posterior, sampler, num_samples=3, thin=6, store=tmp_path / "a", **options)
+    joined = sample(posterior, sampler, num_samples=8, thin=6, store=tmp_path / "a", resume=True, **options)
+    assert torch.equal(joined.stats["acceptance"], draws.stats["acceptance"])
+    half = sample(posterior, sampler, num_samples=16, thin=3, **options)
+    none = ~half.stats["sampling"]
+    assert half.stats["acceptance"][none].isnan().all()
+    assert half.stats["acceptance"][~none].isfinite().all()
+    assert not half.stats["divergent"].any()
 
 
 def warmed_up(sampler, target, count):
