@@ -55,7 +55,8 @@ class Sampler:
     """Whether a step of many chains is one program, not one step after another, so that checks can afford a thousand chains."""
 
     has_law = True
-    """Whether steps after warm-up leave exp(−U/T) as it is, but for an error of the step size. Baselines have no such law."""
+    """Whether steps after warm-up leave exp(−U/T) as it is, but for an error of the step size. Baselines have no such law, nor
+    schedules that leave T for a while."""
 
     anneals = True
     """Whether at T = 0, as in a schedule's exploration, steps go down the potential."""
@@ -125,6 +126,10 @@ class Sampler:
     def memory(self, target: Target) -> int:
         """Bytes of the state beside a dozen rows of latents a chain."""
         return 0
+
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """Raise ValueError where a run of these lengths, those of `bp.sample`, would be none; warn where it gives less than asked
+        for."""
 
     def check(self, target: Target) -> None:
         """Raise ValueError where the sampler cannot serve this target."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,9 +38,13 @@ class Cyclical(Wrapper):
     first cycle begins after it, with the h that is found.
 
     In the exploration phase, where r < `exploration`, T = 0: no noise, and a Metropolis test accepts what lowers U. With `ramp`
-    the temperature grows in the first cycle, T r, as in Wenzel et al. Draws of these phases are no draws of the posterior: the
-    figure `sampling` of each draw is False there. `bp.sample(..., thin=cycle_length)`, with a warm-up of whole cycles, keeps
-    the last step of each cycle; `thin=cycle_length // k` keeps k a cycle, of which those with `sampling` are to be used.
+    the temperature grows in the first cycle, T r, as in Wenzel et al. Draws of these phases are no draws of the posterior: their
+    figure `sampling` is False, and `Draws` leaves them out. `bp.sample(..., thin=cycle_length)`, with a warm-up of whole cycles,
+    keeps the last step of each cycle; `thin=cycle_length // k` keeps k a cycle.
+
+    Without exploration every step leaves the law as the other sampler does. With it each cycle begins at a place that is no draw,
+    near a mode, and its draws have the posterior's law only as far as the sampling phase is long enough to forget that, whatever
+    sampler is inside.
 
     Args:
         sampler: any whose state has a `step_size` [chains]: all of `bp.samplers`.
@@ -74,6 +79,30 @@ class Cyclical(Wrapper):
                 f"Cyclical: the state of {type(self.sampler).__name__} has no step_size [chains] to multiply; keep the step size "
                 "there, as the samplers of bnnpriors do"
             )
+
+    @property
+    def has_law(self) -> bool:  # type: ignore[override]
+        """The other's, where T stays what it is."""
+        return self.sampler.has_law and not self.exploration and not self.ramp
+
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """Raise ValueError where no draw is of a sampling phase, and warn where some are not."""
+        super().check_run(num_samples=num_samples, num_warmup=num_warmup, thin=thin)
+        steps = thin * torch.arange(1, num_samples + 1) - 1 + (0 if self.tunes else num_warmup)
+        count = int(self._heat(steps, (steps % self.cycle_length).double() / self.cycle_length)[1].sum())
+        if count == num_samples:
+            return
+        settings = f"cycle_length={self.cycle_length}, exploration={self.exploration}, ramp={self.ramp}"
+        lengths = f"num_samples={num_samples}, num_warmup={num_warmup}, thin={thin}"
+        which = f"{count or 'none'} of {num_samples} draws a chain are from a part of a cycle that samples"
+        advice = f"num_warmup of whole cycles and thin={self.cycle_length} keep the last step of each cycle"
+        if count == 0:
+            raise ValueError(f"Cyclical: {which} ({settings}; {lengths}), expected all or most: {advice}")
+        warnings.warn(
+            f"Cyclical: {which} ({settings}; {lengths}), and predictions and summaries use no others "
+            f"(draws.with_exploration() has them): {advice}",
+            stacklevel=3,
+        )
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:
         """The other's start, at the beginning of a cycle, or of a warm-up before the first."""

@@ -106,6 +106,10 @@ class Wrapper(Sampler):
         """The other's."""
         return self.sampler.memory(target)
 
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """The other's."""
+        self.sampler.check_run(num_samples=num_samples, num_warmup=num_warmup, thin=thin)
+
     def check(self, target: Target) -> None:
         """The other's, and its own."""
         self.sampler.check(target)
