@@ -69,6 +69,12 @@ class Cyclical(Wrapper):
             raise ValueError(
                 f"Cyclical: multiplies {self.multiplies!r} given, expected 'learning_rate' or 'step_size'"
             )
+        if not self.sampler.has_law:
+            raise ValueError(
+                f"Cyclical: {type(self.sampler).__name__} given, a baseline, to whose steps a cycle's temperature and noise mean "
+                "nothing: expected a sampler, such as Cyclical(bp.samplers.SGHMC(1e-3)). A baseline goes to bp.sample itself; "
+                "more chains of it find more modes"
+            )
         if (self.exploration or self.ramp) and not self.sampler.anneals:
             raise ValueError(
                 f"Cyclical: exploration or ramp given for {type(self.sampler).__name__}, which cannot move at T = 0: leave them "

@@ -36,7 +36,7 @@ class Wrapper(Sampler):
         if taken := sorted({*self.own_fields} & {*self.sampler.state_type._fields}):
             inner = type(self.sampler).__name__
             raise ValueError(
-                f"{name}: the state of {inner} has a field {taken[0]!r} too: a {name} inside another?"
+                f"{name}: the state of {inner} has a field {taken[0]!r} too: one of them cannot be put inside the other"
             )
 
     @property

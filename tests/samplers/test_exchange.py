@@ -4,7 +4,18 @@ import pytest
 import torch
 
 import bnnpriors as bp
-from bnnpriors.samplers import AMAGOLD, GGMC, HMC, SGHMC, SGLD, Layerwise, ReplicaExchange
+from bnnpriors.samplers import (
+    AMAGOLD,
+    GGMC,
+    HMC,
+    MAP,
+    SGHMC,
+    SGLD,
+    SWAG,
+    Cyclical,
+    Layerwise,
+    ReplicaExchange,
+)
 from bnnpriors.samplers.exchange import _Ladder
 
 from ..conjugate import regression, sample
@@ -195,6 +206,15 @@ def test_what_is_refused():
     ReplicaExchange(SGLD()).check(regression(temperature=[0.5, 1.0])[0].target(2))
     with pytest.warns(UserWarning, match="one temperature given, so there is nothing to exchange"):
         sample(regression()[0], ReplicaExchange(INNER), num_samples=2)
+    for inner in (MAP(), SWAG(), Layerwise(MAP())):
+        with pytest.raises(
+            ValueError, match=r"given, a baseline, which has no temperature .* expected a sampler"
+        ):
+            ReplicaExchange(inner)
+    with pytest.raises(
+        ValueError, match="the state of Cyclical has a field 'iteration' too: one of them cannot"
+    ):
+        ReplicaExchange(Cyclical(INNER))
     with pytest.raises(ValueError, match="every 0 given"):
         ReplicaExchange(INNER, every=0)
     ladder, *_ = regression(temperature=[0.5, 1.0])

@@ -12,12 +12,14 @@ from bnnpriors.samplers import (
     BAOAB,
     GGMC,
     HMC,
+    MAP,
     MCLMC,
     NUTS,
     PSGLD,
     SGHMC,
     SGLD,
     SGNHT,
+    SWAG,
     ChEES,
     Cyclical,
     Layerwise,
@@ -352,8 +354,13 @@ def test_what_is_refused():
         TypeError, match=r"expected a sampler with its settings, such as Cyclical\(bp\.samplers"
     ):
         Cyclical(SGLD)
-    with pytest.raises(ValueError, match="a Cyclical inside another"):
+    with pytest.raises(ValueError, match="one of them cannot be put inside"):
         Cyclical(Cyclical(SGLD()))
+    for baseline in (MAP(), SWAG(), Layerwise(MAP())):
+        with pytest.raises(
+            ValueError, match=r"given, a baseline, .* expected a sampler, such as Cyclical\(bp"
+        ):
+            Cyclical(baseline)
     with pytest.raises(ValueError, match="cycle_length 0 given"):
         Cyclical(SGLD(), cycle_length=0)
     with pytest.raises(ValueError, match="exploration"):
