@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
@@ -145,15 +146,32 @@ class Sampler:
 def positive(owner: object, **values: float) -> None:
     """Raise ValueError unless every value is a positive finite number."""
     for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{type(owner).__name__}: {name} {value} given, expected a positive number")
+        if not isinstance(value, Real) or not 0 < value < float("inf"):
+            raise ValueError(f"{type(owner).__name__}: {name} {value!r} given, expected a positive number")
 
 
 def fractions(owner: object, **values: float) -> None:
     """Raise ValueError unless every value is a number from 0 to 1."""
     for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{type(owner).__name__}: {name} {value} given, expected a number in [0, 1]")
+        if not isinstance(value, Real) or not 0 <= value <= 1:
+            raise ValueError(f"{type(owner).__name__}: {name} {value!r} given, expected a number in [0, 1]")
+
+
+def check_target(owner: object, target_acceptance: float) -> None:
+    """Raise ValueError unless it is a number between 0 and 1, neither of which is the acceptance of any step size."""
+    if not isinstance(target_acceptance, Real) or not 0 < target_acceptance < 1:
+        raise ValueError(
+            f"{type(owner).__name__}: target_acceptance {target_acceptance!r} given, expected a number in (0, 1)"
+        )
+
+
+def need_warmup(owner: object, target_acceptance: float | None, num_warmup: int) -> None:
+    """Raise ValueError where an acceptance is asked for and no warm-up is there to tune h towards it."""
+    if target_acceptance is not None and num_warmup == 0:
+        raise ValueError(
+            f"{type(owner).__name__}: target_acceptance {target_acceptance} given without a warm-up, which is where h is tuned "
+            "towards it: pass num_warmup=200 or more to bp.sample, or leave target_acceptance out to keep h"
+        )
 
 
 def whole(owner: object, **values: Any) -> None:

@@ -52,8 +52,8 @@ class ReplicaExchange(Wrapper):
         whole(self, every=self.every)
         if not self.sampler.has_law:
             raise ValueError(
-                f"ReplicaExchange: {type(self.sampler).__name__} given, a baseline, which has no temperature to exchange: expected "
-                "a sampler, such as ReplicaExchange(bp.samplers.HMC(0.01)). A baseline goes to bp.sample itself"
+                f"ReplicaExchange: {type(self.sampler).__name__} given, a baseline, which has no temperature to exchange: "
+                "expected a sampler, such as ReplicaExchange(bp.samplers.HMC(0.01)). A baseline goes to bp.sample itself"
             )
 
     def check(self, target: Target) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..posterior import Target
 from ..streams import Streams
-from .base import Sampler, positive, whole
+from .base import Sampler, check_target, positive, whole
 from .hmc import HMC, HMCState
 from .metric import check_metric
 
@@ -60,10 +60,7 @@ class NUTS(Sampler):
         positive(self, step_size=self.step_size)
         whole(self, max_tree_depth=self.max_tree_depth)
         check_metric(self, self.metric, ("diagonal", "identity"))
-        if not 0 < self.target_acceptance < 1:
-            raise ValueError(
-                f"NUTS: target_acceptance {self.target_acceptance} given, expected a number in (0, 1)"
-            )
+        check_target(self, self.target_acceptance)
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:
         """Evaluate the start."""
