@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import vmap
 
@@ -24,15 +25,17 @@ Name = str
 
 
 class Draws:
-    """The draws of a run, or of some of its chains.
+    """The draws of a run, or of some of its chains. Steps of a schedule that do not sample are left out: see `with_exploration`.
 
     Attributes:
         path: folder of the store, or None. layout: names and shapes of the flat latents.
         temperatures: T of each chain, [chains].
     """
 
-    def __init__(self, store: Store, joint: Joint | None, chains: Tensor | None = None) -> None:
-        self._store, self._joint = store, joint
+    def __init__(
+        self, store: Store, joint: Joint | None, chains: Tensor | None = None, *, explores: bool = False
+    ) -> None:
+        self._store, self._joint, self._explores = store, joint, explores
         self.path = store.path
         attrs = store.group.attrs
         self.layout = Layout(tuple((name, tuple(shape)) for name, shape in attrs["layout"]))  # type: ignore[arg-type,misc,union-attr]
@@ -71,7 +74,7 @@ class Draws:
     @property
     def num_draws(self) -> int:
         """Draws of each chain."""
-        return self._store.num_draws
+        return self._store.num_draws if self._sampling is None else int(self._sampling.sum())
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
@@ -111,14 +114,18 @@ class Draws:
         joint = self._need_joint()
         self._need_draws()
         found: dict[Name, Tensor] = {}
+        done = 0
         for part in self._store.chunks("theta"):
             theta = self._read("theta", part).flatten(0, 1).to(joint.device)
+            if len(theta) == 0:
+                continue
             piece = vmap(lambda row: joint.values(row, wanted))(theta)
             for name, flat in piece.items():
                 value = flat.detach().cpu().unflatten(0, (self.num_chains, -1))
                 if name not in found:
                     found[name] = value.new_empty(self.num_chains, self.num_draws, *value.shape[2:])
-                found[name][:, part] = value
+                found[name][:, done : done + value.shape[1]] = value
+            done += len(theta) // self.num_chains
         return found
 
     def at_temperature(self, temperature: float) -> Draws:
@@ -130,7 +137,12 @@ class Draws:
             raise ValueError(
                 f"no chain has temperature {temperature}; the ladder is {sorted(set(self.temperatures.tolist()))}"
             )
-        return Draws(self._store, self._joint, self._chains[hits])
+        return Draws(self._store, self._joint, self._chains[hits], explores=self._explores)
+
+    def with_exploration(self) -> Draws:
+        """All that was recorded: with the draws of a schedule's exploration and ramp, which are none of the posterior and whose
+        figure `sampling` is False."""
+        return Draws(self._store, self._joint, self._chains, explores=True)
 
     def predict(self, x: Any) -> SamplePredictive:
         """The posterior predictive at inputs x [batch, ...]; with an augmented likelihood averaged over its test transformations.
@@ -169,12 +181,22 @@ class Draws:
 
     def _read(self, name: str, draws: slice = slice(None)) -> Tensor:
         self._need_draws()
-        return torch.from_numpy(self._store.read(name, draws))[self._chains]
+        values = torch.from_numpy(self._store.read(name, draws))[self._chains]
+        return values if self._sampling is None else values[:, self._sampling[draws]]
+
+    @cached_property
+    def _sampling(self) -> Bool[Tensor, " draws"] | None:
+        """Which of the recorded draws are of the posterior, in every chain; None for all."""
+        if self._explores or "stats/sampling" not in self._store.group:
+            return None
+        sampling = torch.from_numpy(self._store.read("stats/sampling", slice(None))).all(0)
+        return None if bool(sampling.all()) else sampling
 
     def _need_draws(self) -> None:
         if self.num_draws == 0:
             raise StoreError(
-                f"{self.path or 'this run'} holds no draws yet: it stopped during warm-up; resume it"
+                f"{self.path or 'this run'} holds no draws yet: it stopped during warm-up, or before the first part of a cycle "
+                "that samples; resume it"
             )
 
     def _need_one_temperature(self, call: str) -> None:
@@ -193,9 +215,9 @@ class Draws:
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)
-        return (
-            f"Draws({self.num_chains} chains × {self.num_draws} draws × {self.layout.dim} latents, {where})"
-        )
+        others = self._store.num_draws - self.num_draws
+        explored = f"; {others} of exploration left out" if others else ""
+        return f"Draws({self.num_chains} chains × {self.num_draws} draws × {self.layout.dim} latents, {where}{explored})"
 
 
 class _Stats(Mapping[str, Tensor]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from .streams import Streams
 Record = dict[str, NDArray[Any]]
 """What is kept of one draw: name -> [chains, ...]."""
 Checkpoint = dict[str, Any]
-"""Where chains stand: `iteration`, `steps` since the last draw, and by chain `state`, `figures` and `streams`."""
+"""Where chains stand: `iteration`, `steps` that sample since the last draw, and by chain `state`, `figures` and `streams`."""
 
 
 class SamplingError(RuntimeError):
@@ -54,7 +55,7 @@ class Group:
     """Chains that one worker advances, and their figures since the last kept draw.
 
     Attributes:
-        first: the number of the first chain in the run.
+        first: the number of the first chain in the run. steps: since the last kept draw, those that sample.
     """
 
     sampler: Sampler
@@ -113,7 +114,7 @@ class Group:
     def shown(self) -> dict[str, Tensor]:
         """What a progress bar shows of each chain."""
         shown = {}
-        if "acceptance" in self.figures:
+        if "acceptance" in self.figures and not bool(self.figures["acceptance"].isnan().all()):
             shown["acceptance"] = self.figures["acceptance"].cpu()
         if hasattr(self.state, "momentum"):
             kinetic, _ = self._temperatures()["kinetic_temperature"]
@@ -137,14 +138,21 @@ class Group:
         return [self.first + chain for chain in marked.nonzero().flatten().tolist()]
 
     def _add(self, info: dict[str, Tensor]) -> None:
-        """Figures of one step: acceptance is averaged over the steps of a draw, a divergence is kept, others are the last."""
-        self.steps += 1
-        if self.steps > 1:
-            if "acceptance" in info:
-                mean = self.figures["acceptance"]
-                info = info | {"acceptance": mean + (info["acceptance"] - mean) / self.steps}
-            if "divergent" in info:
-                info = info | {"divergent": info["divergent"] | self.figures["divergent"]}
+        """Figures of one step: acceptance is averaged over the steps of a draw, a divergence is kept, others are the last.
+
+        Steps whose figure `sampling` is False, as in a schedule's exploration, count in neither; where there are no others,
+        acceptance is NaN.
+        """
+        samples = "sampling" not in info or bool(info["sampling"].any())
+        before, is_first = self.figures, self.steps == 0
+        self.steps += samples
+        if "acceptance" in info:
+            new = info["acceptance"] if samples else torch.full_like(info["acceptance"], math.nan)
+            mean = new if is_first else before["acceptance"]
+            info = info | {"acceptance": mean + (new - mean) / self.steps if samples else mean}
+        if "divergent" in info:
+            new = info["divergent"] & samples
+            info = info | {"divergent": new if is_first else new | before["divergent"]}
         self.figures = info
 
     def _temperatures(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -73,7 +73,7 @@ def sample(
         scheduler: address of a running scheduler; None starts processes on this machine.
 
     Raises:
-        ValueError: counts below one or not whole, a sampler that cannot serve the posterior. TypeError: no
+        ValueError: counts below one or not whole, a sampler that cannot serve the posterior or such counts. TypeError: no
             sampler, or its class, or what other processes cannot be sent. StoreError: a store that belongs to
             another run, is damaged, locked, or does not fit the disk. SamplingError: a start without finite
             density, a chain that diverges to NaN, a cluster without workers.
@@ -101,6 +101,7 @@ def sample(
         )
     _check_executor(posterior, sampler, executor, scheduler)
     sampler.check(posterior.target(num_chains * len(posterior.temperatures)))
+    sampler.check_run(num_samples=num_samples, num_warmup=num_warmup, thin=thin)
     path = None if store is None else Path(store)
     cost = estimate(
         posterior,

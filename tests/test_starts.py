@@ -62,7 +62,7 @@ def test_a_store_without_a_checkpoint_starts_where_it_was_told(tmp_path, monkeyp
 @pytest.mark.usefixtures("as_a_user_meets_it")
 def test_what_is_refused():
     posterior, _, _ = regression()
-    draws = sample(posterior, MAP(), num_samples=1, num_chains=2)
+    draws = sample(posterior, MAP(), num_samples=1, num_warmup=1, num_chains=2)
     with pytest.raises(
         ValueError, match="init 'sgd' given, expected 'prior', 'model', 'map' or the draws of another"
     ):

@@ -87,8 +87,8 @@ def check_sampler(
         seed: of all random numbers.
 
     Raises:
-        TypeError: `sampler` is none, or a class. ValueError: a baseline such as `MAP` or `SWAG`, which has no law; a negative
-            seed, a scale that is not positive.
+        TypeError: `sampler` is none, or a class. ValueError: a baseline such as `MAP` or `SWAG`, or a schedule with exploration
+            or ramp, which have no law; a negative seed, a scale that is not positive.
     """
     if not isinstance(sampler, Sampler):
         raise TypeError(
@@ -96,9 +96,9 @@ def check_sampler(
         )
     if not sampler.has_law:
         raise ValueError(
-            f"check_sampler: {type(sampler).__name__} given, a baseline whose draws are not those of a Markov chain: there is no "
-            "law that its steps leave as it is, and nothing to check. Compare its predictions with those of a sampler, by "
-            "bp.compare(draws, others, x)"
+            f"check_sampler: {sampler!r} given, a baseline, or a schedule that leaves the temperature for a while: there is "
+            "no law that its steps leave as it is, and nothing to check. Check a Cyclical without exploration and ramp; compare "
+            "a baseline's predictions with a sampler's by bp.compare(draws, others, x)"
         )
     if seed < 0:
         raise ValueError(f"check_sampler: seed {seed} given, expected an integer from 0")

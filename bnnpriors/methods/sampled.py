@@ -49,6 +49,7 @@ class MCMC(Method):
                 )
         else:
             self.sampler.check(posterior.target(self.num_chains))
+            self.sampler.check_run(num_samples=self.num_samples, num_warmup=self.num_warmup, thin=self.thin)
 
     def fit(self, posterior: Posterior, *, seed: int, store: Path | None) -> Fitted:
         """Sample, or continue what `store` holds; R̂ and ESS of predictions at training inputs come with it."""

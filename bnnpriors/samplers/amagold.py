@@ -12,7 +12,7 @@ from torch import Tensor
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, adapt_step_size
-from .base import Sampler, fractions, positive, settle, whole
+from .base import Sampler, check_target, fractions, need_warmup, positive, settle, whole
 from .ggmc import refresh
 
 
@@ -42,7 +42,7 @@ class AMAGOLD(Sampler):
         step_size: h; a deep-learning learning rate lr corresponds to h = √(lr/N).
         momentum_decay: a in [0, 1].
         steps_per_test: L; one sampler step is a trajectory of L updates and its test.
-        target_acceptance: warm-up tunes h of each chain towards this acceptance; None keeps h.
+        target_acceptance: warm-up tunes h of each chain towards this acceptance, and has to be there; None keeps h.
     """
 
     step_size: float = 1e-3
@@ -56,10 +56,12 @@ class AMAGOLD(Sampler):
         positive(self, step_size=self.step_size)
         fractions(self, momentum_decay=self.momentum_decay)
         whole(self, steps_per_test=self.steps_per_test)
-        if self.target_acceptance is not None and not 0 < self.target_acceptance < 1:
-            raise ValueError(
-                f"AMAGOLD: target_acceptance {self.target_acceptance} given, expected a number in (0, 1), or None to keep h"
-            )
+        if self.target_acceptance is not None:
+            check_target(self, self.target_acceptance)
+
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """Raise ValueError where there is no warm-up to tune h in."""
+        need_warmup(self, self.target_acceptance, num_warmup)
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> AMAGOLDState:
         """Momentum from N(0, T)."""
@@ -89,6 +91,11 @@ class AMAGOLD(Sampler):
         potential = target.potential(theta)
         moved = state._replace(theta=theta, momentum=momentum, potential=potential)
         return settle(state, moved, potential - state.potential - work, target.temperature, streams)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether there is an acceptance to aim at."""
+        return self.target_acceptance is not None
 
     def adapt(
         self, state: AMAGOLDState, info: dict[str, Tensor], iteration: int, num_warmup: int

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from ..counts import as_integer
@@ -55,10 +56,16 @@ class Sampler:
     """Whether a step of many chains is one program, not one step after another, so that checks can afford a thousand chains."""
 
     has_law = True
-    """Whether steps after warm-up leave exp(−U/T) as it is, but for an error of the step size. Baselines have no such law."""
+    """Whether steps after warm-up leave exp(−U/T) as it is, but for an error of the step size. Baselines have no such law, nor
+    schedules that leave T for a while."""
 
     anneals = True
     """Whether at T = 0, as in a schedule's exploration, steps go down the potential."""
+
+    @property
+    def tunes(self) -> bool:
+        """Whether warm-up tunes it: whether it has an `adapt` of its own. `Cyclical` then begins its cycles after the warm-up."""
+        return type(self).adapt is not Sampler.adapt
 
     state_type: type[Any]
 
@@ -121,6 +128,10 @@ class Sampler:
         """Bytes of the state beside a dozen rows of latents a chain."""
         return 0
 
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """Raise ValueError where a run of these lengths, those of `bp.sample`, would be none; warn where it gives less than asked
+        for."""
+
     def check(self, target: Target) -> None:
         """Raise ValueError where the sampler cannot serve this target."""
         if self.gradients(target)[0] > 0:
@@ -135,15 +146,32 @@ class Sampler:
 def positive(owner: object, **values: float) -> None:
     """Raise ValueError unless every value is a positive finite number."""
     for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{type(owner).__name__}: {name} {value} given, expected a positive number")
+        if not isinstance(value, Real) or not 0 < value < float("inf"):
+            raise ValueError(f"{type(owner).__name__}: {name} {value!r} given, expected a positive number")
 
 
 def fractions(owner: object, **values: float) -> None:
     """Raise ValueError unless every value is a number from 0 to 1."""
     for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{type(owner).__name__}: {name} {value} given, expected a number in [0, 1]")
+        if not isinstance(value, Real) or not 0 <= value <= 1:
+            raise ValueError(f"{type(owner).__name__}: {name} {value!r} given, expected a number in [0, 1]")
+
+
+def check_target(owner: object, target_acceptance: float) -> None:
+    """Raise ValueError unless it is a number between 0 and 1, neither of which is the acceptance of any step size."""
+    if not isinstance(target_acceptance, Real) or not 0 < target_acceptance < 1:
+        raise ValueError(
+            f"{type(owner).__name__}: target_acceptance {target_acceptance!r} given, expected a number in (0, 1)"
+        )
+
+
+def need_warmup(owner: object, target_acceptance: float | None, num_warmup: int) -> None:
+    """Raise ValueError where an acceptance is asked for and no warm-up is there to tune h towards it."""
+    if target_acceptance is not None and num_warmup == 0:
+        raise ValueError(
+            f"{type(owner).__name__}: target_acceptance {target_acceptance} given without a warm-up, which is where h is tuned "
+            "towards it: pass num_warmup=200 or more to bp.sample, or leave target_acceptance out to keep h"
+        )
 
 
 def whole(owner: object, **values: Any) -> None:
@@ -164,6 +192,14 @@ def metropolis(
     return probability, streams.uniform() < probability
 
 
+def diverged(
+    energy_error: Float64[Tensor, " chains"], temperature: Float[Tensor, " chains"]
+) -> Bool[Tensor, " chains"]:
+    """Whether the energy's error is above 1000 T or not finite. At T = 0, where every ascent is refused, only the latter."""
+    limit = torch.where(temperature > 0, 1000 * temperature, torch.inf)
+    return ~((energy_error < limit) & energy_error.isfinite())
+
+
 def settle(
     old: Any, new: Any, energy_error: Float64[Tensor, " chains"], temperature: Tensor, streams: Streams
 ) -> tuple[Any, dict[str, Tensor]]:
@@ -179,7 +215,7 @@ def settle(
     info = {
         "acceptance": probability,
         "accepted": accept,
-        "divergent": ~(energy_error / temperature.double() < 1000),
+        "divergent": diverged(energy_error, temperature),
         "energy_error": energy_error,
         "step_size": old.step_size,
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, Moments, metric_windows
-from .base import Sampler, positive, settle, whole
+from .base import Sampler, check_target, positive, settle, whole
 from .metric import Diagonal, check_metric, leapfrog_each
 from .rungs import Rungs
 
@@ -96,10 +96,7 @@ class ChEES(Sampler):
     def __post_init__(self) -> None:
         positive(self, step_size=self.step_size, learning_rate=self.learning_rate)
         whole(self, num_steps=self.num_steps, max_steps=self.max_steps)
-        if not 0 < self.target_acceptance < 1:
-            raise ValueError(
-                f"ChEES: target_acceptance {self.target_acceptance} given, expected a number in (0, 1)"
-            )
+        check_target(self, self.target_acceptance)
         check_metric(self, self.metric, ("diagonal", "identity"))
 
     def check(self, target: Target) -> None:

@@ -50,6 +50,11 @@ class ReplicaExchange(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole(self, every=self.every)
+        if not self.sampler.has_law:
+            raise ValueError(
+                f"ReplicaExchange: {type(self.sampler).__name__} given, a baseline, which has no temperature to exchange: "
+                "expected a sampler, such as ReplicaExchange(bp.samplers.HMC(0.01)). A baseline goes to bp.sample itself"
+            )
 
     def check(self, target: Target) -> None:
         """Raise ValueError where the sampler has no exact potential; warn where there is nothing to exchange."""

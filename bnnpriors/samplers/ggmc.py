@@ -14,7 +14,7 @@ from ..counts import as_integer
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, adapt_step_size
-from .base import Sampler, fractions, positive, settle
+from .base import Sampler, check_target, fractions, need_warmup, positive, settle
 
 
 class GGMCState(NamedTuple):
@@ -64,7 +64,7 @@ class GGMC(Sampler):
         step_size: h; a deep-learning learning rate lr corresponds to h = √(lr/N).
         momentum_decay: a = exp(−γh) in [0, 1].
         steps_per_test: L; one sampler step is then a trajectory of L updates and its test. None: no test, one update a step.
-        target_acceptance: with a test, warm-up tunes h of each chain towards this acceptance; None keeps h.
+        target_acceptance: with a test, warm-up tunes h of each chain towards this acceptance, and has to be there; None keeps h.
     """
 
     step_size: float = 1e-3
@@ -83,13 +83,17 @@ class GGMC(Sampler):
                 f"GGMC: steps_per_test {self.steps_per_test!r} given, expected an integer from 1, or None for no test"
             )
         object.__setattr__(self, "steps_per_test", steps_per_test)
-        if self.target_acceptance is not None and (
-            self.steps_per_test is None or not 0 < self.target_acceptance < 1
-        ):
+        if self.target_acceptance is not None:
+            check_target(self, self.target_acceptance)
+        if self.target_acceptance is not None and self.steps_per_test is None:
             raise ValueError(
-                f"GGMC: target_acceptance {self.target_acceptance} with steps_per_test {self.steps_per_test} given: it tunes the "
-                "Metropolis test, so it needs steps_per_test and a number in (0, 1)"
+                f"GGMC: target_acceptance {self.target_acceptance} given without steps_per_test: it is the acceptance of the "
+                "Metropolis test, so pass steps_per_test too"
             )
+
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """Raise ValueError where there is no warm-up to tune h in."""
+        need_warmup(self, self.target_acceptance, num_warmup)
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> GGMCState:
         """Momentum from its stationary distribution N(0, T)."""
@@ -132,6 +136,11 @@ class GGMC(Sampler):
         ends = (new.gradient.double() ** 2 - old.gradient.double() ** 2).sum(1)
         error = new.potential - old.potential + old.step_size.double() ** 2 / 8 * ends - 0.5 * work
         return settle(old, new, error, target.temperature, streams)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether there is an acceptance to aim at."""
+        return self.target_acceptance is not None
 
     def adapt(self, state: GGMCState, info: dict[str, Tensor], iteration: int, num_warmup: int) -> GGMCState:
         """Dual averaging of h, between tests only: a step size that changed inside a trajectory would not be reversible."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import Covariances, DualAveraging, Moments, metric_windows
-from .base import Sampler, positive, settle, whole
+from .base import Sampler, check_target, positive, settle, whole
 from .metric import Dense, Diagonal, check_dense, check_metric, leapfrog
 from .rungs import Rungs, deal_anew
 
@@ -89,10 +89,9 @@ class HMC(Sampler):
     def __post_init__(self) -> None:
         positive(self, step_size=self.step_size)
         whole(self, num_steps=self.num_steps)
-        if not 0 <= self.jitter < 1 or not 0 < self.target_acceptance < 1:
-            raise ValueError(
-                f"HMC: jitter {self.jitter} and target_acceptance {self.target_acceptance} given, expected [0, 1) and (0, 1)"
-            )
+        check_target(self, self.target_acceptance)
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"HMC: jitter {self.jitter} given, expected a number in [0, 1)")
         check_metric(self, self.metric, ("diagonal", "dense", "identity"))
 
     @property

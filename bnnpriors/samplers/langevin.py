@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -58,10 +58,17 @@ class OBABO(GGMC):
     Args:
         step_size: h; a deep-learning learning rate lr corresponds to h = √(lr/N).
         momentum_decay: a = exp(−γh) in [0, 1].
+        steps_per_test, target_acceptance: None. Anything else asks for the test that `GGMC` has, and raises ValueError.
     """
 
-    steps_per_test: None = field(default=None, init=False, repr=False)
-    target_acceptance: None = field(default=None, init=False, repr=False)
+    def __post_init__(self) -> None:
+        for name in ("steps_per_test", "target_acceptance"):
+            if (value := getattr(self, name)) is not None:
+                raise ValueError(
+                    f"OBABO: {name} {value!r} given, but OBABO is the splitting without a Metropolis test: use "
+                    "bp.samplers.GGMC(step_size, momentum_decay, steps_per_test), which is the same with it"
+                )
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

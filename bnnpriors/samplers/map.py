@@ -61,6 +61,14 @@ class MAP(Sampler):
                     f"MAP: {name} {value} given, expected less than 1: the average would never begin"
                 )
 
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """Raise ValueError without a warm-up."""
+        if num_warmup == 0:
+            raise ValueError(
+                "MAP: num_warmup 0 given, expected some hundred steps or more: warm-up is the training, and its end is the draw. "
+                "Pass num_warmup=2000 and num_samples=1"
+            )
+
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> MAPState:
         """Evaluate the first gradient estimate."""
         gradient = target.gradient_estimate(theta, streams)

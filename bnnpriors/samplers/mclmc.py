@@ -13,7 +13,7 @@ from torch import Tensor
 from ..posterior import Target
 from ..streams import Streams
 from .adaptation import DualAveraging, Moments, metric_windows
-from .base import Sampler, fractions, positive, settle, whole
+from .base import Sampler, check_target, diverged, positive, settle, whole
 from .metric import check_metric
 
 MEMORY, TRUST = 150, 1.5
@@ -94,7 +94,7 @@ class MCLMC(Sampler):
         if not 0 <= self.jitter < 1:
             raise ValueError(f"MCLMC: jitter {self.jitter} given, expected a number in [0, 1)")
         if self.target_acceptance is not None:
-            fractions(self, target_acceptance=self.target_acceptance)
+            check_target(self, self.target_acceptance)
         if self.energy_variance is not None:
             positive(self, energy_variance=self.energy_variance)
         check_metric(self, self.metric, ("diagonal", "identity"))
@@ -162,7 +162,7 @@ class MCLMC(Sampler):
         new = state._replace(theta=theta, potential=potential, gradient=gradient, momentum=momentum)
         if tested:
             return settle(state, new, error, temperature, streams)
-        divergent = ~(error / temperature.double() < 1000)
+        divergent = diverged(error, temperature)
         return new, {"divergent": divergent, "energy_error": error, "step_size": state.step_size}
 
     def adapt(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..posterior import Target
 from ..streams import Streams
-from .base import Sampler, positive, whole
+from .base import Sampler, check_target, positive, whole
 from .hmc import HMC, HMCState
 from .metric import check_metric
 
@@ -53,16 +53,14 @@ class NUTS(Sampler):
     independent_chains = False
     """Pyro draws from torch's global generator, which threads would share."""
     vectorised = False
+    anneals = False
     state_type = NUTSState
 
     def __post_init__(self) -> None:
         positive(self, step_size=self.step_size)
         whole(self, max_tree_depth=self.max_tree_depth)
         check_metric(self, self.metric, ("diagonal", "identity"))
-        if not 0 < self.target_acceptance < 1:
-            raise ValueError(
-                f"NUTS: target_acceptance {self.target_acceptance} given, expected a number in (0, 1)"
-            )
+        check_target(self, self.target_acceptance)
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:
         """Evaluate the start."""

@@ -93,6 +93,11 @@ class PSGLD(Sampler):
         theta = psgld_update(state.theta, state.gradient, streams.normal(target.dim), metric, h, temperature)
         return state._replace(theta=theta, gradient=target.gradient_estimate(theta, streams)), {}
 
+    @property
+    def tunes(self) -> bool:
+        """Whether V is learnt in warm-up."""
+        return self.freeze
+
     def adapt(
         self, state: PSGLDState, info: dict[str, Tensor], iteration: int, num_warmup: int
     ) -> PSGLDState:

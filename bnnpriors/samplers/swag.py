@@ -19,7 +19,7 @@ class SWAGState(NamedTuple):
     """State of `SWAG`: the path of SGD (`theta` in warm-up, `slope` is ĝ there, `velocity`), and what was seen of it.
 
     `mean` and `square` are of θ and θ², `deviations` [chains, rank, dim] the last θ_i − θ̄_i, `seen` their number; `is_fitted`
-    says that warm-up is over, `is_open` that a step was taken whose `adapt` is due.
+    says that warm-up is over.
     """
 
     theta: Tensor
@@ -30,7 +30,6 @@ class SWAGState(NamedTuple):
     deviations: Tensor
     seen: Tensor
     is_fitted: Tensor
-    is_open: Tensor
     step_size: Tensor
 
 
@@ -74,10 +73,23 @@ class SWAG(Sampler):
                 f"SWAG: momentum_decay {self.momentum_decay} and rank {self.rank} given, expected less than 1, and 2 or more"
             )
 
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """Raise ValueError where warm-up collects too little to fit a law to."""
+        if num_warmup == 0:
+            raise ValueError(
+                "SWAG: num_warmup 0 given, expected some thousand steps: the law is fitted in warm-up, to the path of SGD"
+            )
+        count = sum(self._is_due(left, num_warmup) for left in range(num_warmup))
+        if count < 2:
+            raise ValueError(
+                f"SWAG: a warm-up of {num_warmup} steps given, in whose last {self.share:.0%} one point in {self.every} steps is "
+                f"collected: {count} in all, expected two or more; pass a larger num_warmup, or a smaller every"
+            )
+
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> SWAGState:
         """Evaluate the first gradient estimate; nothing is collected yet."""
         chains, dim = theta.shape
-        zero, no = torch.zeros_like(theta), torch.zeros(chains, dtype=torch.bool, device=theta.device)
+        zero = torch.zeros_like(theta)
         return SWAGState(
             theta,
             target.gradient_estimate(theta, streams),
@@ -86,44 +98,29 @@ class SWAG(Sampler):
             zero,
             theta.new_zeros(chains, self.rank, dim),
             torch.zeros(chains, dtype=torch.int64, device=theta.device),
-            no,
-            no,
+            torch.zeros(chains, dtype=torch.bool, device=theta.device),
             torch.full_like(target.temperature, self.step_size),
         )
 
     def step(self, target: Target, state: SWAGState, streams: Streams) -> tuple[SWAGState, dict[str, Tensor]]:
-        """A step of SGD in warm-up, a draw after it.
-
-        Raises:
-            ValueError: no warm-up, and so no law to draw from.
-        """
+        """A step of SGD in warm-up, a draw after it."""
         if bool(state.is_fitted.all()):
             return state._replace(theta=self._draw(state, streams)), {}
-        if bool(state.is_open.any()):
-            raise ValueError(
-                "SWAG: no warm-up given, in which the law is fitted: pass num_warmup to bp.sample, some thousand steps"
-            )
         velocity = self.momentum_decay * state.velocity + state.slope / max(target.num_data, 1)
         theta = state.theta - state.step_size[:, None] * velocity
         slope = target.gradient_estimate(theta, streams)
-        is_open = torch.ones_like(state.is_open)
-        return state._replace(theta=theta, slope=slope, velocity=velocity, is_open=is_open), {}
+        return state._replace(theta=theta, slope=slope, velocity=velocity), {}
 
     def adapt(self, state: SWAGState, info: dict[str, Tensor], iteration: int, num_warmup: int) -> SWAGState:
-        """Collect θ where it is due. Raises ValueError at the end of a warm-up in which fewer than two were."""
-        state = state._replace(is_open=torch.zeros_like(state.is_open))
+        """Collect θ where it is due."""
         left = num_warmup - 1 - iteration
-        if left < self.share * num_warmup and left % self.every == 0:
+        if self._is_due(left, num_warmup):
             state = self._collected(state)
-        if left == 0:
-            if int(state.seen.min()) < 2:
-                raise ValueError(
-                    f"SWAG: a warm-up of {num_warmup} steps given, in whose last {self.share:.0%} one point in {self.every} "
-                    f"steps "
-                    "is collected: expected two points or more; pass a larger num_warmup"
-                )
-            state = state._replace(is_fitted=torch.ones_like(state.is_fitted))
-        return state
+        return state if left else state._replace(is_fitted=torch.ones_like(state.is_fitted))
+
+    def _is_due(self, left: int, num_warmup: int) -> bool:
+        """Whether θ is collected where so many steps of warm-up are left."""
+        return left < self.share * num_warmup and left % self.every == 0
 
     def _collected(self, state: SWAGState) -> SWAGState:
         seen = state.seen + 1

@@ -36,7 +36,7 @@ class Wrapper(Sampler):
         if taken := sorted({*self.own_fields} & {*self.sampler.state_type._fields}):
             inner = type(self.sampler).__name__
             raise ValueError(
-                f"{name}: the state of {inner} has a field {taken[0]!r} too: a {name} inside another?"
+                f"{name}: the state of {inner} has a field {taken[0]!r} too: one of them cannot be put inside the other"
             )
 
     @property
@@ -89,6 +89,11 @@ class Wrapper(Sampler):
         """The other's."""
         return self.sampler.anneals
 
+    @property
+    def tunes(self) -> bool:
+        """The other's."""
+        return self.sampler.tunes
+
     def frictionless(self) -> Sampler:
         """Around the other without friction."""
         return replace(self, sampler=self.sampler.frictionless())
@@ -100,6 +105,10 @@ class Wrapper(Sampler):
     def memory(self, target: Target) -> int:
         """The other's."""
         return self.sampler.memory(target)
+
+    def check_run(self, *, num_samples: int, num_warmup: int, thin: int) -> None:
+        """The other's."""
+        self.sampler.check_run(num_samples=num_samples, num_warmup=num_warmup, thin=thin)
 
     def check(self, target: Target) -> None:
         """The other's, and its own."""

@@ -71,6 +71,10 @@ SOUND: dict[str, tuple[Sampler, set[str]]] = {
     "AMAGOLD": (AMAGOLD(), {"harmonic"}),
     "Cyclical": (Cyclical(SGHMC(), 40), {"time reversal", "harmonic", "order of minibatches"}),
     "Cyclical, tested": (Cyclical(GGMC(steps_per_test=3), 20), {"harmonic"}),
+    "Cyclical, tuned": (
+        Cyclical(HMC(num_steps=5), 20),
+        {"harmonic", "minibatches", "order of minibatches"},
+    ),
     "Layerwise": (Layerwise(BAOAB(), every=20), {"harmonic", "order of minibatches"}),
     "ReplicaExchange": (
         ReplicaExchange(GGMC(step_size=0.3, steps_per_test=3), every=2),
@@ -297,8 +301,8 @@ def test_a_scale_of_the_users_own() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(TypeError, match="expected an object with its settings"):
         check_sampler(SGLD)
-    for baseline in (MAP(), SWAG(), Cyclical(MAP(), 10)):
-        with pytest.raises(ValueError, match=r"given, a baseline .* by bp\.compare"):
+    for baseline in (MAP(), SWAG(), Layerwise(MAP()), Cyclical(SGLD(), 10, exploration=0.5)):
+        with pytest.raises(ValueError, match=r"given, a baseline, or a schedule .* by bp\.compare"):
             check_sampler(baseline)
     with pytest.raises(ValueError, match="seed -1 given"):
         check_sampler(SGLD(), seed=-1)

@@ -4,7 +4,18 @@ import pytest
 import torch
 
 import bnnpriors as bp
-from bnnpriors.samplers import AMAGOLD, GGMC, HMC, SGHMC, SGLD, Layerwise, ReplicaExchange
+from bnnpriors.samplers import (
+    AMAGOLD,
+    GGMC,
+    HMC,
+    MAP,
+    SGHMC,
+    SGLD,
+    SWAG,
+    Cyclical,
+    Layerwise,
+    ReplicaExchange,
+)
 from bnnpriors.samplers.exchange import _Ladder
 
 from ..conjugate import regression, sample
@@ -61,6 +72,13 @@ class WithoutTemperatures(ReplicaExchange):
         return colder * (potential - potential[partner])
 
 
+class Halved(ReplicaExchange):
+    """The fault: the change of one of the two chains alone, on average."""
+
+    def log_ratio(self, temperature, potential, swapped, partner):
+        return 0.5 * super().log_ratio(temperature, potential, swapped, partner)
+
+
 class UpsideDown(ReplicaExchange):
     """The fault: the ratio of the swap back."""
 
@@ -68,15 +86,27 @@ class UpsideDown(ReplicaExchange):
         return -super().log_ratio(temperature, potential, swapped, partner)
 
 
-@pytest.mark.parametrize("kind", [WithoutTemperatures, UpsideDown])
+def harmonic_distances(kind, columns=1000, steps=60):
+    """Of E x² from T in U = x²/2, at the lower and the higher of two temperatures, in standard errors: from draws of the law,
+    with 1/T_i − 1/T_j = 45, far from the 1 that a ratio without temperatures has, so that nearly all wrong swaps are made."""
+    ladder = torch.tensor([0.02, 0.2], dtype=torch.float64).repeat_interleave(columns)
+    target = target_of(of_potential(lambda x: 0.5 * x**2, temperature=[0.02, 0.2]), len(ladder))
+    sampler, streams = kind(HMC(0.5, 3, metric="identity")), Pooled(0, len(ladder))
+    state = sampler.init(target, ladder.sqrt()[:, None] * streams.normal(1), streams)
+    squares = torch.zeros_like(ladder)
+    for _ in range(steps):
+        state, _ = sampler.step(target, state, streams)
+        squares += state.theta[:, 0] ** 2 / steps
+    return [float(standard_errors(part, t)[0]) for part, t in zip(squares.chunk(2), (0.02, 0.2), strict=True)]
+
+
+def test_the_right_ratio_leaves_the_law_as_it_is():
+    assert max(map(abs, harmonic_distances(ReplicaExchange))) < LIMIT
+
+
+@pytest.mark.parametrize("kind", [WithoutTemperatures, Halved, UpsideDown])
 def test_a_wrong_ratio_is_found(kind):
-    (means, squares), _ = averages(kind(INNER, every=2))
-    distances = [
-        abs(float(standard_errors(found[rung], exact)[0]))
-        for rung, temperature in enumerate(LADDER)
-        for found, exact in zip((means, squares), moments(temperature), strict=True)
-    ]
-    assert max(distances) > 3 * LIMIT
+    assert max(map(abs, harmonic_distances(kind))) > 4 * LIMIT
 
 
 @pytest.mark.parametrize("tempering", ["posterior", "likelihood"])
@@ -195,6 +225,15 @@ def test_what_is_refused():
     ReplicaExchange(SGLD()).check(regression(temperature=[0.5, 1.0])[0].target(2))
     with pytest.warns(UserWarning, match="one temperature given, so there is nothing to exchange"):
         sample(regression()[0], ReplicaExchange(INNER), num_samples=2)
+    for inner in (MAP(), SWAG(), Layerwise(MAP())):
+        with pytest.raises(
+            ValueError, match=r"given, a baseline, which has no temperature .* expected a sampler"
+        ):
+            ReplicaExchange(inner)
+    with pytest.raises(
+        ValueError, match="the state of Cyclical has a field 'iteration' too: one of them cannot"
+    ):
+        ReplicaExchange(Cyclical(INNER))
     with pytest.raises(ValueError, match="every 0 given"):
         ReplicaExchange(INNER, every=0)
     ladder, *_ = regression(temperature=[0.5, 1.0])

@@ -235,7 +235,7 @@ def test_no_adaptation_unless_asked():
         ({"step_size": math.nan}, "step_size"),
         ({"momentum_decay": 1.5}, "momentum_decay"),
         ({"steps_per_test": 0}, "steps_per_test"),
-        ({"target_acceptance": 0.8}, "needs steps_per_test"),
+        ({"target_acceptance": 0.8}, "target_acceptance 0.8 given without steps_per_test"),
         ({"target_acceptance": 1.0, "steps_per_test": 2}, "target_acceptance"),
     ],
 )

@@ -63,8 +63,12 @@ def test_obabo_is_ggmc_without_its_test():
     ours, theirs = (_last(sampler, target) for sampler in samplers)
     assert torch.equal(ours.theta, theirs.theta)
     assert torch.equal(ours.momentum, theirs.momentum)
-    with pytest.raises(TypeError, match="steps_per_test"):
-        OBABO(steps_per_test=3)
+    for options in ({"steps_per_test": 3}, {"target_acceptance": 0.8}):
+        with pytest.raises(
+            ValueError,
+            match=r"OBABO: .* given, but OBABO .* without a Metropolis test: use bp\.samplers\.GGMC",
+        ):
+            OBABO(**options)
 
 
 def _last(sampler, target):

@@ -257,7 +257,8 @@ def test_what_is_refused():
         ),
         ({"steps_per_test": 0}, "steps_per_test"),
         ({"jitter": 1.0}, "jitter"),
-        ({"target_acceptance": 1.5}, "target_acceptance"),
+        ({"target_acceptance": 1.0}, r"MCLMC: target_acceptance 1\.0 given, expected a number in \(0, 1\)"),
+        ({"target_acceptance": 0}, "target_acceptance 0 given"),
         ({"energy_variance": 0.0}, "energy_variance"),
         ({"metric": "dense"}, "metric 'dense' given, expected 'diagonal' or 'identity'"),
     ):

@@ -5,10 +5,27 @@ import math
 import pytest
 import torch
 
-from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, PSGLD, SGHMC, SGLD, SGNHT, ChEES, Cyclical, Sampler
+from bnnpriors.samplers import (
+    AMAGOLD,
+    BAOAB,
+    GGMC,
+    HMC,
+    MAP,
+    MCLMC,
+    NUTS,
+    PSGLD,
+    SGHMC,
+    SGLD,
+    SGNHT,
+    SWAG,
+    ChEES,
+    Cyclical,
+    Layerwise,
+    Sampler,
+)
 
 from ..conjugate import regression, sample
-from .targets import Pooled, of_potential, target_of
+from .targets import Pooled, assert_mean, of_potential, target_of
 
 INSIDE = (
     AMAGOLD(),
@@ -22,6 +39,16 @@ INSIDE = (
     SGLD(),
     SGNHT(),
 )
+TUNING = (
+    HMC(num_steps=8),
+    HMC(num_steps=8, metric="dense"),
+    ChEES(num_steps=8),
+    GGMC(0.05, steps_per_test=4, target_acceptance=0.8),
+    AMAGOLD(0.05, steps_per_test=4, target_acceptance=0.8),
+    MCLMC(steps_per_test=4),
+    Layerwise(HMC(num_steps=8)),
+)
+"""Samplers that tune themselves, and have an exact law."""
 
 
 def start(chains, dim=1):
@@ -70,9 +97,10 @@ def test_any_sampler_explores_and_samples(inner):
     """Without noise every sampler goes down; the state and figures are the other's and one's own; the draws resume."""
     posterior, *_ = regression()
     sampler = Cyclical(inner, cycle_length=5, exploration=0.4)
-    draws = sample(posterior, sampler, num_samples=6, num_warmup=10, num_chains=2)
-    assert draws.stats["sampling"].shape == (2, 6)
-    assert draws.stats["sampling"][0].tolist() == [0, 0, 1, 1, 1, 0]
+    with pytest.warns(UserWarning, match="3 of 6 draws a chain"):
+        draws = sample(posterior, sampler, num_samples=6, num_warmup=10, num_chains=2)
+    assert draws.with_exploration().stats["sampling"].shape == (2, 6)
+    assert draws.with_exploration().stats["sampling"][0].tolist() == [0, 0, 1, 1, 1, 0]
     assert draws.theta.isfinite().all()
     assert sampler.state_type._fields == (*inner.state_type._fields, "iteration")
     assert (sampler.exact_gradients, sampler.reversible) == (inner.exact_gradients, inner.reversible)
@@ -104,11 +132,92 @@ def test_one_draw_a_cycle(tmp_path):
     assert torch.equal(whole.theta, joined.theta)
 
 
-def test_warm_up_tunes_the_step_size_that_is_multiplied():
-    posterior, *_ = regression()
-    sampler = Cyclical(GGMC(step_size=1e-3, steps_per_test=3, target_acceptance=0.8), cycle_length=10)
-    draws = sample(posterior, sampler, num_samples=20, num_warmup=200, num_chains=2)
-    assert float(draws.stats["step_size"].max()) > 0.05
+def warmed_up(sampler, target, count):
+    """The state after a warm-up, and the stream of random numbers where it is then."""
+    streams = Pooled(0, len(target.temperature))
+    state = sampler.init(target, start(len(target.temperature), 2), streams)
+    for index in range(count):
+        state, info = sampler.step(target, state, streams)
+        state = sampler.adapt(state, info, index, count)
+    return state, streams
+
+
+@pytest.mark.parametrize(
+    "inner", [*TUNING, MCLMC(), PSGLD(), NUTS(max_tree_depth=3)], ids=lambda s: type(s).__name__
+)
+@pytest.mark.parametrize("multiplies", ["learning_rate", "step_size"])
+def test_warm_up_is_that_without_a_schedule(inner, multiplies):
+    """All that it tunes, bit for bit, the metric's windows among it; the schedule begins at the first step after it."""
+    posterior, *_ = regression(temperature=0.5)
+    target, count = target_of(posterior, 6), 24
+    explores = 0.4 if inner.anneals else 0.0
+    sampler = Cyclical(inner, 7, multiplies=multiplies, exploration=explores)
+    alone, _ = warmed_up(inner, target, count)
+    state, streams = warmed_up(sampler, target, count)
+    for name, value in alone._asdict().items():
+        assert torch.equal(getattr(state, name).nan_to_num(), value.nan_to_num()), name
+    assert (state.iteration == 0).all()
+    for index in range(9):
+        h = state.step_size
+        state, info = sampler.step(target, state, streams)
+        assert bool(info["sampling"].all()) == ((index % 7) / 7 >= explores)
+        assert torch.equal(state.step_size, h)
+    assert (state.iteration == 9).all()
+
+
+@pytest.mark.parametrize("inner", TUNING, ids=lambda s: type(s).__name__)
+def test_a_tuned_sampler_has_its_acceptance_and_the_moments(inner):
+    """At full steps the acceptance is that of the sampler alone, near its target, after a warm-up of what would be half descent;
+    and over whole cycles without descent the moments are those of the conjugate posterior, each chain's start forgotten."""
+    posterior, mean, precision = regression(temperature=0.5)
+    target = target_of(posterior, 240)
+    explores = 0.5 if inner.anneals else 0.0
+    state, streams = warmed_up(Cyclical(inner, 20, exploration=explores), target, 150)
+    sampler, seen, full, alone = Cyclical(inner, 5), [], [], []
+    now = sampler.inner(state)
+    for index in range(400):
+        state, info = sampler.step(target, state, streams)
+        if index >= 40:
+            seen.append(state.theta)
+            full += [info["acceptance"]] if index % 5 == 0 else []
+        if index < 80:
+            now, info = inner.step(target, now, streams)
+            alone.append(info["acceptance"])
+    found = float(torch.stack(full).mean())
+    assert found == pytest.approx(float(torch.stack(alone).mean()), abs=0.05)
+    if not isinstance(inner, ChEES):  # which aims at a harmonic mean, and may not reach it in two latents
+        assert found == pytest.approx(getattr(inner, "sampler", inner).target_acceptance, abs=0.12)
+    theta = torch.stack(seen)
+    assert_mean(theta.mean(0), mean, resolution=0.03)
+    white = (theta - mean) @ torch.linalg.cholesky(2 * precision)
+    products = torch.einsum("sci,scj->cij", white, white) / len(theta)
+    assert_mean(products.flatten(1), torch.eye(2, dtype=torch.float64).flatten(), resolution=0.1)
+
+
+def test_trajectories_shorten_with_their_steps():
+    """`ChEES` keeps the number of its steps: its cost does not grow at the end of a cycle, where C is small."""
+    target = target_of(regression()[0], 6)
+    sampler = Cyclical(ChEES(num_steps=8), cycle_length=50)
+    state, streams = warmed_up(sampler, target, 60)
+    longest = (state.trajectory_length / state.step_size).ceil()
+    for _ in range(50):
+        state, info = sampler.step(target, state, streams)
+        assert (info["num_steps"] <= longest + 1).all()
+
+
+def test_a_run_without_warm_up_begins_its_first_cycle_at_once():
+    """The one step that may belong to a warm-up has the whole temperature; from the second on the descent is one."""
+    target = target_of(of_potential(lambda x: 0.5 * x**2), 4)
+    sampler, streams = Cyclical(HMC(0.3, 3), cycle_length=4, exploration=0.5), Pooled(0, 4)
+    state = sampler.init(target, start(4), streams)
+    moved = []
+    for _ in range(6):
+        state, info = sampler.step(target, state, streams)
+        moved.append(
+            (int(state.iteration[0]), bool(info["sampling"].all()), bool((state.momentum == 0).any()))
+        )
+    assert [place for place, *_ in moved] == [1, 2, 3, 4, 5, 6]
+    assert [sampling for _, sampling, _ in moved] == [False, False, True, True, False, False]
 
 
 @pytest.mark.usefixtures("as_a_user_meets_it")
@@ -117,14 +226,23 @@ def test_what_is_refused():
         TypeError, match=r"expected a sampler with its settings, such as Cyclical\(bp\.samplers"
     ):
         Cyclical(SGLD)
-    with pytest.raises(ValueError, match="a Cyclical inside another"):
+    with pytest.raises(ValueError, match="one of them cannot be put inside"):
         Cyclical(Cyclical(SGLD()))
+    for baseline in (MAP(), SWAG(), Layerwise(MAP())):
+        with pytest.raises(
+            ValueError, match=r"given, a baseline, .* expected a sampler, such as Cyclical\(bp"
+        ):
+            Cyclical(baseline)
     with pytest.raises(ValueError, match="cycle_length 0 given"):
         Cyclical(SGLD(), cycle_length=0)
     with pytest.raises(ValueError, match="exploration"):
         Cyclical(SGLD(), exploration=1.5)
     with pytest.raises(ValueError, match="'learning_rate' or 'step_size'"):
         Cyclical(SGLD(), multiplies="h")
+    for inner in (NUTS(), MCLMC()):
+        for options in ({"exploration": 0.5}, {"ramp": True}):
+            with pytest.raises(ValueError, match="which cannot move at T = 0: leave them out"):
+                Cyclical(inner, **options)
     walk = type("Walk", (Sampler,), {"state_type": type("State", (), {"_fields": ("theta",)})})
     with pytest.raises(ValueError, match="the state of Walk has no step_size"):
         Cyclical(walk())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import bnnpriors as bp
-from bnnpriors.samplers import SWAG
+from bnnpriors.samplers import SWAG, Layerwise
 
 from ..conjugate import regression, sample
 from .targets import LIMIT, Pooled, of_potential, quartic, target_of
@@ -82,10 +82,15 @@ def test_swag_of_several_chains_predicts():
 
 def test_without_enough_warm_up_it_says_so():
     posterior, _, _ = regression()
-    with pytest.raises(ValueError, match="no warm-up given, in which the law is fitted: pass num_warmup"):
-        sample(posterior, SWAG(), num_samples=3)
-    with pytest.raises(ValueError, match=r"a warm-up of 12 steps given.*expected two points or more"):
+    for count in (1, 3):
+        with pytest.raises(ValueError, match="num_warmup 0 given, expected some thousand steps"):
+            sample(posterior, SWAG(), num_samples=count)
+    with pytest.raises(ValueError, match=r"a warm-up of 12 steps given.*1 in all, expected two or more"):
         sample(posterior, SWAG(every=10), num_samples=3, num_warmup=12)
+    with pytest.raises(ValueError, match="SWAG: num_warmup 0 given"):
+        sample(posterior, Layerwise(SWAG()), num_samples=1)
+    draws = sample(posterior, SWAG(every=10), num_samples=3, num_warmup=22)
+    assert draws.theta.isfinite().all()
 
 
 @pytest.mark.parametrize(
