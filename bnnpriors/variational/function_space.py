@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,8 @@ class FunctionSpace:
         prior: of functions: a GPyTorch kernel (`bp.infinite.kernel(model)` is one), an independent process an output, or None for
             what the priors of the weights imply.
         measurement: X̃: "training" (all training inputs), "minibatch" (the likelihood's), a tensor of inputs, a function of a
-            generator such as `Box(low, high, count)`, or a list of these, joined.
+            generator such as `Box(low, high, count)`, or a list of these, joined. With fewer values than training inputs and
+            weights, drawn anew or not, q is held to the prior at these alone, while the likelihood counts all data: it over-fits.
         estimator: "closed form" or "ssge".
         family: `MeanField`, `LowRank` or `FullRank`, or one of them made of this posterior: `LowRank(posterior, rank=5)`.
             A fitted one is where the fit begins. It is changed in place.
@@ -120,7 +122,7 @@ class FunctionSpace:
         seed: int = 0,
         progress: bool = True,
     ) -> FunctionSpace:
-        """Maximise L by Adam. A second call goes on from the first.
+        """Maximise L by Adam. A second call goes on from the first. Warns of too few measurement points (see `measurement`).
 
         Args:
             num_draws: of θ a step; 8 for "closed form" and 100 for "ssge" unless given. seed: of draws, minibatches and
@@ -132,6 +134,7 @@ class FunctionSpace:
         draws = (8 if self.estimator == CLOSED else 100) if num_draws is None else num_draws
         how = Ascent(num_steps, draws, learning_rate, schedule, tolerance)
         how.check()
+        self._warn_of_few_points(seed)
         self._bound(0, draws, seed)
         generator = self._generator(seed)
         heading = f"{self!r}, {num_steps} steps of {draws} draws"
@@ -171,6 +174,20 @@ class FunctionSpace:
         mean, jacobian = self._divergence.linearised(self.posterior.prepare_inputs(x))
         root = self.q.spread(jacobian.to(self.q.loc)).double()
         return Gaussian(mean, root @ root.mT)
+
+    def _warn_of_few_points(self, seed: int) -> None:
+        x, size = self.posterior.data.x, self.posterior.batch_size
+        assert x is not None
+        points = self.measurement(self._generator(seed), None if size is None else x[:size])
+        values = len(points) * self.posterior.model(x[:1]).numel()
+        if len(points) < len(x) and values < self.posterior.model.layout.dim:
+            warnings.warn(
+                f"FunctionSpace: {len(points)} measurement points for {len(x)} training inputs and "
+                f"{self.posterior.model.layout.dim} latents of the network: the likelihood counts all data, the divergence these "
+                "points alone, so q over-fits and is too sure. Take measurement='training' where it can be afforded, or as many "
+                "points as you can, and judge by held-out data",
+                stacklevel=3,
+            )
 
     def _objective(self, num_draws: int, generator: torch.Generator) -> Tensor:
         """What has the gradient of L, on fresh draws, minibatch and measurement points."""

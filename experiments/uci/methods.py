@@ -27,10 +27,10 @@ METHODS: dict[str, M.Method] = {
     "mean field": M.MeanField(num_steps=10_000, num_draws=8, learning_rate=0.02),
     "function space": M.FunctionSpace(
         M.InfiniteWidth(learn=True, num_steps=8),
-        num_points=40,
+        num_points=None,
         jitter=0.05,
-        num_steps=1000,
-        learning_rate=0.03,
+        num_steps=600,
+        learning_rate=0.05,
         num_draws=4,
     ),
 }
