@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..draws import Draws
 from ..posterior import Posterior
+from .advice import warn_of_few_points, warn_of_jitter
 from .ascent import Ascent, Bound, Schedule, climb, verdict
 from .divergence import FunctionalDivergence
 from .function_prior import NetworkPrior, ProcessPrior
@@ -42,7 +42,8 @@ class FunctionSpace:
     always that of draws of the network itself.
 
     L is a bound of the log evidence of the GP (with draws in place of linearisation) where X̃ holds all training inputs, and none
-    otherwise: `is_bound` says so.
+    otherwise: `is_bound` says so. With a jitter it is one nearly: noisy values are nearer each other than the values are, so L is
+    too high by what is smaller than η, and η must be small against the noise of the observations.
 
     Args:
         posterior: with data and one temperature. Its batch size gives the likelihood a minibatch each step, scaled by N/B.
@@ -108,7 +109,7 @@ class FunctionSpace:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the measurement points hold all training inputs at every step."""
+        """Whether the measurement points hold all training inputs at every step: then L is a bound, up to the jitter."""
         return self.measurement.holds_training
 
     def fit(
@@ -122,7 +123,8 @@ class FunctionSpace:
         seed: int = 0,
         progress: bool = True,
     ) -> FunctionSpace:
-        """Maximise L by Adam. A second call goes on from the first. Warns of too few measurement points (see `measurement`).
+        """Maximise L by Adam. A second call goes on from the first. Warns of too few measurement points, and of a jitter above a
+        quarter of the noise that is learnt.
 
         Args:
             num_draws: of θ a step; 8 for "closed form" and 100 for "ssge" unless given. seed: of draws, minibatches and
@@ -134,7 +136,11 @@ class FunctionSpace:
         draws = (8 if self.estimator == CLOSED else 100) if num_draws is None else num_draws
         how = Ascent(num_steps, draws, learning_rate, schedule, tolerance)
         how.check()
-        self._warn_of_few_points(seed)
+        x, size = self.posterior.data.x, self.posterior.batch_size
+        assert x is not None
+        warn_of_few_points(
+            self.posterior, self.measurement(self._generator(seed), None if size is None else x[:size])
+        )
         self._bound(0, draws, seed)
         generator = self._generator(seed)
         heading = f"{self!r}, {num_steps} steps of {draws} draws"
@@ -146,6 +152,7 @@ class FunctionSpace:
             heading=heading,
             progress=progress,
         )
+        warn_of_jitter(self.posterior, self.q.loc, self.jitter)
         return self
 
     def bound(self, *, num_draws: int = 500, seed: int = 1) -> Bound:
@@ -174,20 +181,6 @@ class FunctionSpace:
         mean, jacobian = self._divergence.linearised(self.posterior.prepare_inputs(x))
         root = self.q.spread(jacobian.to(self.q.loc)).double()
         return Gaussian(mean, root @ root.mT)
-
-    def _warn_of_few_points(self, seed: int) -> None:
-        x, size = self.posterior.data.x, self.posterior.batch_size
-        assert x is not None
-        points = self.measurement(self._generator(seed), None if size is None else x[:size])
-        values = len(points) * self.posterior.model(x[:1]).numel()
-        if len(points) < len(x) and values < self.posterior.model.layout.dim:
-            warnings.warn(
-                f"FunctionSpace: {len(points)} measurement points for {len(x)} training inputs and "
-                f"{self.posterior.model.layout.dim} latents of the network: the likelihood counts all data, the divergence these "
-                "points alone, so q over-fits and is too sure. Take measurement='training' where it can be afforded, or as many "
-                "points as you can, and judge by held-out data",
-                stacklevel=3,
-            )
 
     def _objective(self, num_draws: int, generator: torch.Generator) -> Tensor:
         """What has the gradient of L, on fresh draws, minibatch and measurement points."""

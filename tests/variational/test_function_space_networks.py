@@ -110,6 +110,20 @@ def test_few_points_for_many_data_are_warned_of() -> None:
         FunctionSpace(posterior, measurement=Box(-2.0, 2.0, 40), **given).fit(num_steps=1, progress=False)
 
 
+def test_a_jitter_that_is_not_small_against_the_noise_is_warned_of() -> None:
+    """The divergence falls, and L rises, with the jitter: noisy values are nearer each other (data processing)."""
+    posterior = bp.Posterior(network(10, nn.Tanh()), bp.likelihoods.Gaussian(0.2), *wave())
+    kernel, q = bp.infinite.kernel(posterior.model), MeanField(posterior, scale=0.3)
+    values = [
+        FunctionSpace(posterior, prior=kernel, jitter=jitter, family=q).bound().value
+        for jitter in (0.01, 0.05, 0.2)
+    ]
+    assert values == sorted(values)
+    fit = FunctionSpace(posterior, prior=kernel, jitter=0.1, family=q)
+    with pytest.warns(UserWarning, match=r"jitter 0.1 for observations whose noise is 0.2: .* 0.05 or less"):
+        fit.fit(num_steps=1, progress=False)
+
+
 def test_a_wide_network_comes_near_its_own_infinite_limit() -> None:
     """With the kernel of infinite width: nearer the evidence of the process, and its predictions, than a narrow one."""
     x, y = wave(6)
