@@ -17,6 +17,9 @@ from ..variational.ascent import change
 from .base import Fitted, Method, NotApplicableError
 from .infinite import InfiniteWidth
 
+MAX_VALUES = 5000
+"""Function values at most, where all training inputs are measurement points of `FunctionSpace`."""
+
 
 class _Gaussian(Method):
     """A Gaussian family in weight space."""
@@ -87,13 +90,13 @@ class FunctionSpace(Method):
     Args:
         prior: of functions: the Gaussian process of `InfiniteWidth`, perhaps with what it learns, or None for what the priors of
             the weights imply.
-        num_points: training inputs, drawn anew at every step, that are the measurement points; None for all of them, which alone
-            makes the objective a bound, at a cost of the cube of their number a step.
+        num_points: training inputs, drawn anew at every step, that are the measurement points; None for all of them (up to 5,000
+            values), which alone makes the objective a bound. Far fewer than training inputs let q over-fit.
         jitter, estimator: as there. num_steps, learning_rate, num_draws: as for its `fit`. num_predictive: as for `MeanField`.
     """
 
     prior: InfiniteWidth | None = None
-    num_points: int | None = 64
+    num_points: int | None = None
     jitter: float = 0.01
     estimator: str = "closed form"
     num_steps: int = 2000
@@ -102,10 +105,18 @@ class FunctionSpace(Method):
     num_predictive: int = 500
 
     def check(self, posterior: Posterior) -> None:
-        """The prior has its limit, and there are as many training inputs as measurement points."""
+        """The prior has its limit, there are as many training inputs as measurement points, and their values have a matrix."""
         if self.num_points is not None and not 1 <= self.num_points <= posterior.num_data:
             raise ValueError(
                 f"FunctionSpace: num_points {self.num_points} given, expected 1 to {posterior.num_data}, or None for all"
+            )
+        x = posterior.data.x
+        assert x is not None
+        values = len(x) * posterior.model(x[:1]).numel()
+        if self.num_points is None and values > MAX_VALUES:
+            raise ValueError(
+                f"FunctionSpace: num_points None given for {values} function values at all {len(x)} training inputs, expected "
+                f"{MAX_VALUES} at most, whose covariances are a matrix: give num_points, as many as you can afford"
             )
         if self.prior is not None:
             self.prior.check(posterior)

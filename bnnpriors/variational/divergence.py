@@ -14,6 +14,7 @@ from .function_prior import NetworkPrior, ProcessPrior, function_values
 from .gaussian import Gaussian, kl_divergence, regular_divergence
 from .gaussian_fit import GaussianFit
 from .score import Score, SpectralScore, divergence_surrogate
+from .thin import Whitening, thin_divergence
 
 
 class FunctionalDivergence:
@@ -38,14 +39,19 @@ class FunctionalDivergence:
         own = posterior.dim - posterior.model.layout.dim
         self._own, self._own_size = slice(posterior.dim - own, posterior.dim), own
         self._law: tuple[Tensor, Gaussian] | None = None
+        self._white: tuple[Gaussian, Whitening] | None = None
         self._score: tuple[Tensor, SpectralScore] | None = None
 
     def linearised(
         self, x: Shaped[Tensor, "points *shape"]
     ) -> tuple[Float[Tensor, " values"], Float[Tensor, "values dim"]]:
-        """f(μ) and J = ∂f/∂θ at q's mean μ, in float64."""
-        jacobian, mean = jacrev(self._twice, has_aux=True)(self.q.loc, x)
-        return mean, jacobian
+        """f(μ) in float64 and J = ∂f/∂θ, at q's mean μ.
+
+        Every point has a copy of μ, as a chain of its own: one backward pass an output gives the gradients of all points.
+        """
+        loc = self.q.loc
+        jacobian, mean = jacrev(self._summed, has_aux=True)(loc.expand(len(x), len(loc)), x)
+        return mean, jacobian.flatten(0, 1)
 
     def closed(
         self, theta: Float[Tensor, "draws dim"], x: Shaped[Tensor, "points *shape"]
@@ -61,16 +67,11 @@ class FunctionalDivergence:
         if self._own_size:
             rows = torch.cat([rows, self._own_rows()])
             mean = torch.cat([mean, self.q.loc[self._own].double()])
-            unit = torch.eye(self._own_size, dtype=torch.float64, device=mean.device)
-            law = Gaussian(
-                torch.cat([law.mean, unit.new_zeros(len(unit))]), torch.block_diag(law.covariance, unit)
-            )
         root = self.q.spread(rows).double()
-        noise = torch.zeros_like(mean)
-        noise[: len(jacobian)] = self.jitter**2
-        own = Gaussian(mean, root @ root.mT + noise.diag())
-        law = Gaussian(law.mean, law.covariance + noise.diag())
-        value = (regular_divergence if self.jitter else kl_divergence)(own, law)
+        if self.jitter and len(law.mean) > root.shape[1]:
+            value = thin_divergence(mean, root, self._whitening(law))
+        else:
+            value = self._dense(mean, root, law)
         return value + self._own_cross(theta, is_relative=True)
 
     def surrogate(
@@ -89,9 +90,32 @@ class FunctionalDivergence:
         entropy = 0.5 * torch.logdet(2 * math.pi * math.e * root @ root.mT)
         return total - entropy + self._own_cross(theta, is_relative=False)
 
-    def _twice(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        values = function_values(self.q.posterior, theta[None], x)[0]
-        return values, values
+    def _dense(self, mean: Tensor, root: Tensor, law: Gaussian) -> Tensor:
+        """The divergence with A = RRᵀ + η²I in full."""
+        size = len(law.mean)
+        own = torch.eye(len(mean) - size, dtype=torch.float64, device=mean.device)
+        noise = torch.zeros_like(mean)
+        noise[:size] = self.jitter**2
+        prior = Gaussian(
+            torch.cat([law.mean, own.new_zeros(len(own))]),
+            torch.block_diag(law.covariance, own) + noise.diag(),
+        )
+        return (regular_divergence if self.jitter else kl_divergence)(
+            Gaussian(mean, root @ root.mT + noise.diag()), prior
+        )
+
+    def _summed(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs at points, each with weights of its own: summed over the points, and the points of the first output first."""
+        posterior = self.q.posterior
+        weights, _ = vmap(posterior.weights)(theta)
+        outputs = posterior.forward_for(x)(weights, x[:, None], True).flatten(1)
+        return outputs.sum(0), outputs.mT.flatten().double()
+
+    def _whitening(self, law: Gaussian) -> Whitening:
+        """Of the prior's law; kept for a next call with the same."""
+        if self._white is None or self._white[0] is not law:
+            self._white = law, Whitening.of(law, self.jitter)
+        return self._white[1]
 
     def _prior_law(self, x: Tensor) -> Gaussian:
         """p(f) as a normal law, tempered; kept for a next call at the same points."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..draws import Draws
 from ..posterior import Posterior
+from .advice import warn_of_few_points, warn_of_jitter
 from .ascent import Ascent, Bound, Schedule, climb, verdict
 from .divergence import FunctionalDivergence
 from .function_prior import NetworkPrior, ProcessPrior
@@ -41,7 +42,8 @@ class FunctionSpace:
     always that of draws of the network itself.
 
     L is a bound of the log evidence of the GP (with draws in place of linearisation) where X̃ holds all training inputs, and none
-    otherwise: `is_bound` says so.
+    otherwise: `is_bound` says so. With a jitter it is one nearly: noisy values are nearer each other than the values are, so L is
+    too high by what is smaller than η, and η must be small against the noise of the observations.
 
     Args:
         posterior: with data and one temperature. Its batch size gives the likelihood a minibatch each step, scaled by N/B.
@@ -50,7 +52,8 @@ class FunctionSpace:
         prior: of functions: a GPyTorch kernel (`bp.infinite.kernel(model)` is one), an independent process an output, or None for
             what the priors of the weights imply.
         measurement: X̃: "training" (all training inputs), "minibatch" (the likelihood's), a tensor of inputs, a function of a
-            generator such as `Box(low, high, count)`, or a list of these, joined.
+            generator such as `Box(low, high, count)`, or a list of these, joined. With fewer values than training inputs and
+            weights, drawn anew or not, q is held to the prior at these alone, while the likelihood counts all data: it over-fits.
         estimator: "closed form" or "ssge".
         family: `MeanField`, `LowRank` or `FullRank`, or one of them made of this posterior: `LowRank(posterior, rank=5)`.
             A fitted one is where the fit begins. It is changed in place.
@@ -106,7 +109,7 @@ class FunctionSpace:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the measurement points hold all training inputs at every step."""
+        """Whether the measurement points hold all training inputs at every step: then L is a bound, up to the jitter."""
         return self.measurement.holds_training
 
     def fit(
@@ -120,7 +123,8 @@ class FunctionSpace:
         seed: int = 0,
         progress: bool = True,
     ) -> FunctionSpace:
-        """Maximise L by Adam. A second call goes on from the first.
+        """Maximise L by Adam. A second call goes on from the first. Warns of too few measurement points, and of a jitter above a
+        quarter of the noise that is learnt.
 
         Args:
             num_draws: of θ a step; 8 for "closed form" and 100 for "ssge" unless given. seed: of draws, minibatches and
@@ -132,6 +136,11 @@ class FunctionSpace:
         draws = (8 if self.estimator == CLOSED else 100) if num_draws is None else num_draws
         how = Ascent(num_steps, draws, learning_rate, schedule, tolerance)
         how.check()
+        x, size = self.posterior.data.x, self.posterior.batch_size
+        assert x is not None
+        warn_of_few_points(
+            self.posterior, self.measurement(self._generator(seed), None if size is None else x[:size])
+        )
         self._bound(0, draws, seed)
         generator = self._generator(seed)
         heading = f"{self!r}, {num_steps} steps of {draws} draws"
@@ -143,6 +152,7 @@ class FunctionSpace:
             heading=heading,
             progress=progress,
         )
+        warn_of_jitter(self.posterior, self.q.loc, self.jitter)
         return self
 
     def bound(self, *, num_draws: int = 500, seed: int = 1) -> Bound:

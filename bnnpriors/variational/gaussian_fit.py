@@ -15,6 +15,7 @@ from ..draws import Draws
 from ..posterior import Posterior
 from ..streams import Streams
 from .ascent import Ascent, Bound, Schedule, climb, verdict
+from .beginning import central_draw
 from .flipout import Flipout
 from .normal_part import normal_part
 from .stored import in_memory
@@ -33,7 +34,7 @@ class GaussianFit(nn.Module):
     Args:
         posterior: one temperature; with a batch size each draw sees a minibatch of its own.
         scale: the standard deviation of each latent that the fit begins with.
-        init: "prior" begins at a draw from the prior, "model" at the module's present latents.
+        init: "prior" begins at a draw from the prior (`central_draw`), "model" at the module's present latents.
         seed: of that draw.
 
     Attributes:
@@ -59,8 +60,7 @@ class GaussianFit(nn.Module):
                 f"{name}: scale {scale} and init {init!r} given, expected a positive number, and 'prior' or 'model'"
             )
         self.posterior = posterior
-        generator = torch.Generator(posterior.device).manual_seed(seed)
-        start = posterior.sample_prior(generator) if init == "prior" else posterior.current()
+        start = central_draw(posterior, seed) if init == "prior" else posterior.current()
         self.loc = nn.Parameter(start.detach().clone())
         self.raw_scale = nn.Parameter(torch.full_like(start, math.log(scale)))
         self.history: list[Bound] = []

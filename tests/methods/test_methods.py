@@ -206,6 +206,14 @@ def test_mistakes_are_named_before_any_work() -> None:
         M.compare(linear(data, temperature=[0.1, 1.0]), data, {"HMC": HMC})
     with pytest.raises(ValueError, match="not the training part"):
         M.compare(posterior, bp.datasets.diabetes(), {"HMC": HMC})
+    few = M.FunctionSpace(num_points=50)
+    assert (
+        "num_points 50 given, expected 1 to 40" in M.compare(posterior, data, {"few": few}).rows[0]["reason"]
+    )
+    x = torch.zeros(5001, 2, dtype=torch.float64)
+    many = bp.Posterior(posterior.model, bp.likelihoods.Gaussian(0.5), x, x[:, :1])
+    with pytest.raises(ValueError, match=r"5001 function values .* give num_points"):
+        M.FunctionSpace().check(many)
     assert "num_members 0" in M.compare(posterior, data, {"none": M.DeepEnsemble(0)}).rows[0]["reason"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import gpytorch
 import pytest
@@ -92,6 +93,35 @@ def test_the_step_has_the_gradient_of_the_bound_at_every_temperature(tempering: 
     process = Gaussian(torch.zeros(12).double(), scale * kernel.gram(x))
     expected = functional_kl(fit.law(x), process, jitter=0.1)
     assert divergence(fit, x) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_few_points_for_many_data_are_warned_of() -> None:
+    """Four points for twelve data and 31 weights: q is too sure. Not where the points are all, or as many as weights."""
+    posterior = bp.Posterior(network(10, nn.Tanh()), bp.likelihoods.Gaussian(0.5), *wave())
+    given = {"prior": bp.infinite.kernel(posterior.model), "jitter": 0.1}
+    few = FunctionSpace(posterior, measurement=posterior.data.x[::3], **given)
+    with pytest.warns(
+        UserWarning, match=r"4 measurement points for 12 training inputs and 31 latents .*over-fits"
+    ):
+        few.fit(num_steps=1, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FunctionSpace(posterior, **given).fit(num_steps=1, progress=False)
+        FunctionSpace(posterior, measurement=Box(-2.0, 2.0, 40), **given).fit(num_steps=1, progress=False)
+
+
+def test_a_jitter_that_is_not_small_against_the_noise_is_warned_of() -> None:
+    """The divergence falls, and L rises, with the jitter: noisy values are nearer each other (data processing)."""
+    posterior = bp.Posterior(network(10, nn.Tanh()), bp.likelihoods.Gaussian(0.2), *wave())
+    kernel, q = bp.infinite.kernel(posterior.model), MeanField(posterior, scale=0.3)
+    values = [
+        FunctionSpace(posterior, prior=kernel, jitter=jitter, family=q).bound().value
+        for jitter in (0.01, 0.05, 0.2)
+    ]
+    assert values == sorted(values)
+    fit = FunctionSpace(posterior, prior=kernel, jitter=0.1, family=q)
+    with pytest.warns(UserWarning, match=r"jitter 0.1 for observations whose noise is 0.2: .* 0.05 or less"):
+        fit.fit(num_steps=1, progress=False)
 
 
 def test_a_wide_network_comes_near_its_own_infinite_limit() -> None:
