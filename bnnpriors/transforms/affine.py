@@ -162,7 +162,9 @@ def resample(
     )
     columns = theta[:, :, 0, None] * across
     rows = theta[:, :, 1, None] * down + theta[:, :, 2, None]
-    grid = (rows[..., None] + columns[:, :, None]).permute(0, 2, 3, 1)  # x and y in planes of their own: vectorises
+    grid = (rows[..., None] + columns[:, :, None]).permute(
+        0, 2, 3, 1
+    )  # x and y in planes of their own: vectorises
     if isinstance(fill, str):
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return F.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False) + fill
