@@ -97,12 +97,16 @@ def _subtitle(report: Report) -> str:
     row = report.rows[0]
     dim = f"{int(row['dim']):,} parameters" if "dim" in row else ""
     parts = [
-        f"{len(report.draws)} priors × {len(_ladder(report))} temperatures",
-        f"{row['chains']} chains × {row['draws']} draws each", dim,
+        " × ".join([_counted(len(report.draws), "prior"), _counted(len(_ladder(report)), "temperature")]),
+        " × ".join([_counted(row["chains"], "chain"), _counted(row["draws"], "draw")]) + " each", dim,
         f"{escape(data.name)}: {len(data.x_train):,} training and {len(data.x_test):,} test points of {shape} numbers",
         escape(str(report.results.get("date", ""))),
     ]  # fmt: skip
     return " · ".join(part for part in parts if part)
+
+
+def _counted(number: float, name: str) -> str:
+    return f"{number:g} {name}" + "s" * (number != 1)
 
 
 def _curves(report: Report) -> str:

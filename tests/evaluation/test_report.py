@@ -169,6 +169,7 @@ def test_the_page_stands_on_its_own(report: Callable[..., Report], tmp_path: Pat
     ):
         assert escaped in text
     assert "bnnpriors sweep --config run/config.yaml" in text
+    assert "1 prior × 2 temperatures · 2 chains × 500 draws each · 243 parameters" in text
     assert "0.1000<span" in text
     assert "calibration error" not in text  # a metric that no row has is left out
     assert not list(tmp_path.glob("*.partial"))
