@@ -37,9 +37,10 @@ def compile_library() -> Path:
         dir=library.parent
     ) as folder:  # on the same disk: it appears complete or not at all
         made = Path(folder) / library.name
-        done = subprocess.run(recipe["command"](compiler, made), capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise OSError(f"{compiler} failed:\n{done.stderr[-2000:]}")
+        for command in recipe["commands"](compiler, made):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise OSError(f"{compiler} failed:\n{done.stderr[-2000:]}")
         made.replace(library)
     return library
 

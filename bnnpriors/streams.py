@@ -55,8 +55,8 @@ def fill_normal(
     """Standard normal numbers for each chain from its seed, into `out`, by C++ that holds no interpreter lock.
 
     Philox4x32-10 (Salmon et al. 2011), whose key is the first word of the seed and the upper half of whose counters the second,
-    and the transformation of Box and Muller (1958); float64 has 53 random bits a number, float32 31. Instruction sets differ by
-    rounding alone.
+    and the transformation of Box and Muller (1958); float64 has 53 random bits a number, float32 31. Every
+    operation is rounded as IEEE 754 says, so that the bits are the same with all instruction sets and on all machines.
 
     Args:
         out: contiguous, float32 or float64, on the CPU.
@@ -96,10 +96,7 @@ class Streams:
         self._dim: int | None = None
         self._minibatch: Minibatch | None = None
         self._ahead: _Ahead | _Rest | None = None
-        self.generators = []
-        for key in keys:
-            words = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
-            self.generators.append(torch.Generator(device).manual_seed(int(words[0])))
+        self.generators = [_generator(np.random.SeedSequence(seed, spawn_key=key), device) for key in keys]
 
     def part(self, chains: slice) -> Streams:
         """The streams of some chains; they are the same generators, so drawing from the part advances the whole."""
@@ -195,3 +192,16 @@ class Streams:
         return torch.stack(
             [torch.randint(high, (count,), generator=g, device=self.device) for g in self.generators]
         )
+
+
+def _generator(sequence: np.random.SeedSequence, device: torch.device) -> torch.Generator:
+    """A generator of the sequence; on the CPU by all words of its Mersenne twister, as `manual_seed` uses 32 bits of a seed."""
+    generator = torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    if device.type == "cpu":
+        words = np.random.MT19937(sequence).state["state"]["key"].astype(np.uint64)
+        state = (
+            generator.get_state()
+        )  # seed, left, is seeded, next; 624 words in 8 bytes each; normal numbers kept
+        state[24 : 24 + words.nbytes] = torch.from_numpy(words.view(np.uint8))
+        generator.set_state(state)
+    return generator

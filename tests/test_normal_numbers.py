@@ -1,6 +1,7 @@
 """Normal numbers by counting: their bits against the published ones, their values against NumPy, their law."""
 
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -79,6 +80,19 @@ def test_numbers(dtype: torch.dtype, vector_bytes: int) -> None:
         tolerance = 2e-6 if dtype == torch.float32 else 4e-15
         np.testing.assert_allclose(out[:2].numpy(), wanted, rtol=tolerance, atol=tolerance)
         assert out[2].isnan().all()
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize(("dtype", "checksum"), [(torch.float32, 0x79B396E5), (torch.float64, 0x9CCE6593)])
+def test_the_bits_are_the_same_everywhere(dtype: torch.dtype, checksum: int, vector_bytes: int) -> None:
+    """With all instruction sets and on all machines."""
+    library = extension.load()
+    assert not isinstance(library, str)
+    if vector_bytes > library.bnnpriors_vector_bytes():
+        pytest.skip(f"this processor has no vectors of {vector_bytes} bytes")
+    out = torch.empty(2, 100_003, dtype=dtype)
+    fill_normal(out, torch.tensor([(0x299F31D0A4093822, 2**63 - 1), (5, 7)]), vector_bytes)
+    assert zlib.crc32(out.numpy().tobytes()) == checksum
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def potential(theta: Tensor) -> Tensor:
 
 def optimizer(name: str, parameters: Any, **options: Any) -> bp.optim.SamplingOptimizer:
     kind, _, own = KINDS[name]
-    options = {"lr": 0.5, "num_data": NUM_DATA, "temperature": 0.7} | own | options
+    options = {"lr": 0.5, "num_data": NUM_DATA, "temperature": 0.7, "seed": 0} | own | options
     return kind(parameters, **({"num_warmup": 4} if name == "PSGLD" else {}), **options)
 
 
@@ -293,7 +294,7 @@ def test_an_amp_scaler() -> None:
     ends = []
     for scaled in (False, True):
         parameter = nn.Parameter(torch.ones(4))
-        opt = bp.optim.SGHMC([parameter], lr=1e-2, num_data=10, check_gradients=not scaled)
+        opt = bp.optim.SGHMC([parameter], lr=1e-2, num_data=10, seed=0, check_gradients=not scaled)
         scaler = torch.amp.GradScaler("cpu", enabled=scaled, init_scale=1024.0)
         for _ in range(3):
             opt.zero_grad()
@@ -307,6 +308,7 @@ def test_an_amp_scaler() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
+        ("SGLD", {"chain": -1}, "chain -1 given, expected an integer from 0"),
         ("SGLD", {"lr": 0.0}, r"SGLD: lr 0\.0 given, expected a positive number"),
         ("SGLD", {"num_data": 0}, "num_data 0 given"),
         ("SGLD", {"temperature": -1.0}, r"temperature -1\.0 given, expected a number from 0"),
@@ -323,6 +325,146 @@ def test_bad_settings(name: str, options: dict[str, Any], words: str) -> None:
         optimizer(name, [nn.Parameter(torch.ones(2))], **options)
 
 
+def test_a_size_that_is_no_integer() -> None:
+    group = {"params": [nn.Parameter(torch.ones(2))], "num_data": 60.5}
+    with pytest.raises(
+        ValueError, match=r"num_data 60\.5 given, expected the size of the training set, an integer from 1"
+    ):
+        optimizer("SGLD", [group])
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("SGHMC", "lr", -0.1),
+        ("SGLD", "temperature", -1.0),
+        ("SGLD", "num_data", 60.5),
+        ("SGHMC", "momentum_decay", 1.5),
+        ("SGNHT", "thermostat_steps", math.nan),
+        ("PSGLD", "damping", 0.0),
+    ],
+)
+def test_settings_that_become_bad_later(name: str, setting: str, value: float) -> None:
+    """As a scheduler or a script may leave them: refused by the next step, which changes nothing."""
+    parameter = nn.Parameter(torch.ones(2))
+    opt = optimizer(name, [parameter])
+    _step(opt, parameter)
+    before = parameter.detach().clone()
+    opt.param_groups[0][setting] = value
+    with pytest.raises(ValueError, match=rf"{name}: {setting} {value} given, expected"):
+        _step(opt, parameter)
+    assert torch.equal(parameter, before)
+
+
+def _step(opt: bp.optim.SamplingOptimizer, *parameters: Tensor) -> None:
+    opt.zero_grad()
+    sum((p**2).sum() for p in parameters).backward()
+    opt.step()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_parameter_that_is_unfrozen_later_starts_then(name: str) -> None:
+    """In front of one that goes on as before, with a momentum of temperature T at its first update and a checked gradient."""
+    late, first = nn.Parameter(torch.full((20_000,), 3.0), requires_grad=False), nn.Parameter(torch.ones(3))
+    opt = optimizer(name, [late, first], lr=0.5)
+    for _ in range(3):
+        _step(opt, first)
+    if name == "SGNHT":
+        opt.state[first]["friction"] += 1000.0
+    late.requires_grad_(True)
+    _step(opt, first, late)
+    assert not torch.equal(late, torch.full((20_000,), 3.0))
+    assert opt.state[late].keys() == opt.state[first].keys()
+    if "momentum" in opt.state[late] and name != "SGNHT":
+        decay, gradient = 0.8, NUM_DATA * 2 * 3.0
+        h = math.sqrt(0.5 / NUM_DATA)
+        kick = {"SGHMC": math.sqrt((1 + decay) / 2), "BAOAB": decay / 2, "GGMC": 1 / 2}[name]
+        momentum = opt.state[late]["momentum"]
+        error = (0.7 / 20_000) ** 0.5
+        assert abs(float(momentum.mean()) + kick * h * gradient) < LIMIT * error
+        assert abs(float(momentum.var()) - 0.7) < LIMIT * 0.7 * (2 / 20_000) ** 0.5
+    if name == "SGNHT":
+        assert torch.equal(opt.state[late]["friction"], opt.state[first]["friction"])
+        assert float(opt.state[late]["friction"]) > 900.0
+    opt.zero_grad()
+    (late.sum() + first.sum()).backward()
+    nn.utils.clip_grad_norm_([late], 0.1)
+    with pytest.raises(ValueError, match=r"parameter '0\.0' was changed"):
+        opt.step()
+
+
+def _noise(**options: Any) -> Tensor:
+    parameter = nn.Parameter(torch.ones(5))
+    _step(optimizer("SGLD", [parameter], **options), parameter)
+    return parameter.detach()
+
+
+def test_seeds() -> None:
+    """By default from torch's global generator, so that a script repeats and its optimizers differ; else the seed's chains."""
+    torch.manual_seed(5)
+    one, other = _noise(seed=None), _noise(seed=None)
+    torch.manual_seed(5)
+    assert torch.equal(one, _noise(seed=None))
+    assert not torch.equal(one, other)
+    global_state = torch.get_rng_state()
+    assert torch.equal(_noise(seed=3), _noise(seed=3, chain=0))
+    assert not torch.equal(_noise(seed=3), _noise(seed=3, chain=1))
+    assert torch.equal(torch.get_rng_state(), global_state)
+    moved = (1 - 0.5 * 0.5 * 2) + math.sqrt(0.5 * 0.7 / NUM_DATA) * Streams(
+        3, [(0, 1)], dtype=torch.float32, device=torch.device("cpu")
+    ).normal(5)[0]
+    torch.testing.assert_close(_noise(seed=3, chain=1), moved)
+
+
+def test_two_living_optimizers_of_one_stream_are_told() -> None:
+    """Not where the other is gone, also not in a cycle, where the chains differ, or for copies and resumed runs."""
+    parameters = [nn.Parameter(torch.ones(2)) for _ in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gone = optimizer("SGLD", parameters[:1], seed=12)
+        schedule = torch.optim.lr_scheduler.StepLR(gone, 5)
+        gone.cycle = schedule  # type: ignore[attr-defined]
+        _step(gone, parameters[0])
+        del gone, schedule
+        living = optimizer("SGHMC", parameters[:1], seed=12)
+        _step(living, parameters[0])
+        _step(optimizer("SGLD", parameters[1:2], seed=12, chain=1), parameters[1])
+        resumed = optimizer("SGHMC", parameters[:1], seed=4)
+        resumed.load_state_dict(living.state_dict())
+        _step(resumed, parameters[0])
+        twin_parameter, twin = copy.deepcopy((parameters[0], living))
+        _step(twin, twin_parameter)
+    with pytest.warns(
+        UserWarning, match=r"SGLD: another optimizer \(SGHMC\) has seed 12 and chain 0 too.*chain="
+    ):
+        _step(optimizer("SGLD", parameters[1:2], seed=12), parameters[1])
+
+
+def test_streams_that_are_not_in_use_are_kept_in_a_state_dict() -> None:
+    """Of a dtype that is frozen, and of one whose first step comes after the run goes on."""
+    ends = []
+    for resumed in (False, True):
+        parameters = [
+            nn.Parameter(torch.ones(3, dtype=d)) for d in (torch.float32, torch.float64, torch.bfloat16)
+        ]
+        single, double, half = parameters
+        half.requires_grad_(False)
+        opt = optimizer("SGLD", parameters, seed=3, chain=2)
+        _step(opt, single, double)
+        single.requires_grad_(False)
+        _step(opt, double)
+        if resumed:
+            saved = _through_disk([opt.state_dict()])[0]
+            opt = optimizer("SGLD", parameters, seed=8)
+            opt.load_state_dict(saved)
+            opt.load_state_dict(opt.state_dict())
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        _step(opt, *parameters)
+        ends.append([parameter.detach().clone() for parameter in parameters])
+    assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
+
+
 def test_what_a_step_refuses() -> None:
     used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     opt = bp.optim.SGHMC([used, unused], lr=0.1, num_data=10)
@@ -332,5 +474,5 @@ def test_what_a_step_refuses() -> None:
     (used.sum() + unused.sum()).backward()
     with pytest.raises(ValueError, match="before the first step"):
         opt.temperatures()
-    with pytest.raises(ValueError, match="holds no generators"):
+    with pytest.raises(ValueError, match="holds no random generators"):
         opt.load_state_dict(torch.optim.SGD([used, unused], lr=0.1).state_dict())

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,25 @@ def test_streams_differ_by_seed_rung_and_chain():
     numbers = torch.cat([streams(seed, keys).normal(4) for seed in (0, 1)])
     assert len(numbers[:, 0].unique()) == 8
     assert torch.equal(numbers, torch.cat([streams(seed, keys).normal(4) for seed in (0, 1)]))
+
+
+def test_streams_of_seeds_whose_words_share_their_lower_half_differ():
+    """A generator of torch on the CPU takes 32 bits from `manual_seed`; the words of these two agree in them."""
+    words = [
+        np.random.SeedSequence(s, spawn_key=(0, 0)).generate_state(1, np.uint64)[0] for s in (14375, 53572)
+    ]
+    assert len({int(word) % 2**32 for word in words}) == 1
+    one, other = (everything(streams(seed, [(0, 0)])) for seed in (14375, 53572))
+    assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_generator_on_the_cpu_is_the_twister_that_numpy_seeds():
+    """All its words, so that nothing of the seed is lost. NumPy's first raw number is the last of the words, which torch skips,
+    and torch takes two for an integer of 64 bits."""
+    (generator,) = streams(7, [(2, 5)]).generators
+    raw = np.random.MT19937(np.random.SeedSequence(7, spawn_key=(2, 5))).random_raw(701)[1:]
+    low = torch.empty(350, dtype=torch.int64).random_(0, 2**31, generator=generator)
+    np.testing.assert_array_equal(low.numpy(), raw[1::2].astype(np.int64) % 2**31)
 
 
 def test_state_and_restore():

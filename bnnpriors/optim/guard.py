@@ -12,9 +12,10 @@ class Guard:
 
     def __init__(self) -> None:
         self._left: dict[int, tuple[int, int]] = {}
+        self._watched: set[int] = set()
 
     def watch(self, parameters: Iterable[Tensor]) -> None:
-        """Look at these parameters' gradients from now on."""
+        """Look at these parameters' gradients from now on; a frozen one cannot be watched yet."""
         left = self._left
 
         def note(parameter: Tensor) -> None:
@@ -22,7 +23,8 @@ class Guard:
                 left[id(parameter)] = (parameter.grad.data_ptr(), parameter.grad._version)
 
         for parameter in parameters:
-            if parameter.requires_grad:
+            if parameter.requires_grad and id(parameter) not in self._watched:
+                self._watched.add(id(parameter))
                 parameter.register_post_accumulate_grad_hook(note)
 
     def is_changed(self, parameter: Tensor) -> bool:

@@ -26,15 +26,15 @@ class SGLD(SamplingOptimizer):
 
     Args:
         params: parameters, named parameters or groups of them. lr: h² N. num_data: N. temperature: T, from 0.
-        seed, check_gradients: see `SamplingOptimizer`, also for what is raised.
+        seed, chain, check_gradients: see `SamplingOptimizer`, also for what is raised.
     """
 
     def __init__(
-        self, params: Any, lr: float = 1e-2, *, num_data: int, temperature: float = 1.0, seed: int = 0,
+        self, params: Any, lr: float = 1e-2, *, num_data: int, temperature: float = 1.0, seed: int | None = None, chain: int = 0,
         check_gradients: bool = True,
     ) -> None:  # fmt: skip
         settings = {"lr": lr, "num_data": num_data, "temperature": temperature}
-        super().__init__(params, settings, seed=seed, check_gradients=check_gradients)
+        super().__init__(params, settings, seed=seed, chain=chain, check_gradients=check_gradients)
 
     def update(
         self, theta: Tensor, gradient: Tensor, own: Own, group: Group, step_size: Tensor, streams: Streams
@@ -49,6 +49,7 @@ class PSGLD(SamplingOptimizer):
 
     Args:
         num_warmup: updates in which V follows ĝ²; draws of these steps are no draws of the posterior.
+            A tensor that is unfrozen after them keeps the V of its first gradient.
         square_decay, damping: α and λ of the sampler. The others are those of `SGLD`.
     """
 
@@ -56,13 +57,13 @@ class PSGLD(SamplingOptimizer):
 
     def __init__(
         self, params: Any, lr: float = 1e-2, *, num_data: int, num_warmup: int, temperature: float = 1.0,
-        square_decay: float = 0.99, damping: float = 1e-5, seed: int = 0, check_gradients: bool = True,
+        square_decay: float = 0.99, damping: float = 1e-5, seed: int | None = None, chain: int = 0, check_gradients: bool = True,
     ) -> None:  # fmt: skip
         settings = {
             "lr": lr, "num_data": num_data, "temperature": temperature, "num_warmup": num_warmup,
             "square_decay": square_decay, "damping": damping,
         }  # fmt: skip
-        super().__init__(params, settings, seed=seed, check_gradients=check_gradients)
+        super().__init__(params, settings, seed=seed, chain=chain, check_gradients=check_gradients)
 
     def check(self, group: Group) -> None:
         """Raise ValueError for settings out of range."""
@@ -93,12 +94,12 @@ class _WithMomentum(SamplingOptimizer):
 
     def __init__(
         self, params: Any, lr: float = 1e-2, *, num_data: int, momentum_decay: float = 0.9, temperature: float = 1.0,
-        seed: int = 0, check_gradients: bool = True,
+        seed: int | None = None, chain: int = 0, check_gradients: bool = True,
     ) -> None:  # fmt: skip
         settings = {
             "lr": lr, "num_data": num_data, "temperature": temperature, "momentum_decay": momentum_decay
         }  # fmt: skip
-        super().__init__(params, settings, seed=seed, check_gradients=check_gradients)
+        super().__init__(params, settings, seed=seed, chain=chain, check_gradients=check_gradients)
 
     def check(self, group: Group) -> None:
         """Raise ValueError for settings out of range."""
@@ -130,10 +131,16 @@ class SGHMC(_WithMomentum):
 class _Kicked(_WithMomentum):
     """A step of the sampler ends with a half-kick by the gradient at its end: the next step here begins with it."""
 
+    def start(self, theta: Tensor, gradient: Tensor, group: Group, streams: Streams, sizes: list[int]) -> Own:
+        """Momentum from N(0, T), before the half-kick that `momentum` gives in a group that has taken steps."""
+        own = super().start(theta, gradient, group, streams, sizes)
+        last = gradient.new_full((1, 1), -group["last_step_size"])
+        return {"momentum": half_kick(own["momentum"], gradient, last)}
+
     def momentum(self, own: Own, gradient: Tensor, group: Group) -> Tensor:
         """After the half-kick that is due."""
         last = gradient.new_full((1, 1), group["last_step_size"])
-        return half_kick(own["momentum"], gradient, last) if group["steps"] else own["momentum"]
+        return half_kick(own["momentum"], gradient, last)
 
 
 class BAOAB(_Kicked):
@@ -168,7 +175,7 @@ class GGMC(_Kicked):
 
     def __init__(
         self, params: Any, lr: float = 1e-2, *, num_data: int, momentum_decay: float = 0.9, temperature: float = 1.0,
-        steps_per_test: int | None = None, seed: int = 0, check_gradients: bool = True,
+        steps_per_test: int | None = None, seed: int | None = None, chain: int = 0, check_gradients: bool = True,
     ) -> None:  # fmt: skip
         if steps_per_test is not None:
             raise ValueError(
@@ -178,7 +185,7 @@ class GGMC(_Kicked):
                 "momentum_decay, steps_per_test))"
             )
         super().__init__(
-            params, lr, num_data=num_data, momentum_decay=momentum_decay, temperature=temperature, seed=seed,
+            params, lr, num_data=num_data, momentum_decay=momentum_decay, temperature=temperature, seed=seed, chain=chain,
             check_gradients=check_gradients,
         )  # fmt: skip
 
@@ -204,13 +211,15 @@ class SGNHT(_Kicked):
 
     def __init__(
         self, params: Any, lr: float = 1e-2, *, num_data: int, momentum_decay: float = 0.9, thermostat_steps: float = 100.0,
-        temperature: float = 1.0, seed: int = 0, check_gradients: bool = True,
+        temperature: float = 1.0, seed: int | None = None, chain: int = 0, check_gradients: bool = True,
     ) -> None:  # fmt: skip
         settings = {
             "lr": lr, "num_data": num_data, "temperature": temperature, "momentum_decay": momentum_decay,
             "thermostat_steps": thermostat_steps,
         }  # fmt: skip
-        SamplingOptimizer.__init__(self, params, settings, seed=seed, check_gradients=check_gradients)
+        SamplingOptimizer.__init__(
+            self, params, settings, seed=seed, chain=chain, check_gradients=check_gradients
+        )
 
     def check(self, group: Group) -> None:
         """Raise ValueError for settings out of range."""

@@ -27,8 +27,10 @@ class Layerwise(Wrapper):
     M is estimated at the start, and again in warm-up every `every` steps, never within a trajectory. After warm-up it is
     constant, so that nothing is to be corrected for.
 
+    Baselines (`MAP`, `SWAG`) are refused: what they average over their path would mix coordinates of different M.
+
     Args:
-        sampler: any.
+        sampler: any that samples exp(−U/T).
         num_batches: K; on the full data one gradient says the same.
         every: warm-up steps between two estimates.
     """
@@ -40,6 +42,12 @@ class Layerwise(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.sampler.has_law:
+            inner = type(self.sampler).__name__
+            raise ValueError(
+                f"Layerwise: {inner} given, a baseline, expected a sampler such as SGHMC. What {inner} averages over its path "
+                f"has no meaning once the masses are estimated anew; use {inner} without Layerwise"
+            )
         whole(self, num_batches=self.num_batches, every=self.every)
 
     def init(self, target: Target, theta: Float[Tensor, "chains dim"], streams: Streams) -> Any:

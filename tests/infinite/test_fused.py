@@ -3,8 +3,10 @@
 import copy
 import math
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -214,13 +216,24 @@ def test_what_the_fused_kernel_refuses(monkeypatch: pytest.MonkeyPatch, as_a_use
 
 
 @compiled
-def test_a_library_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extension, "sources", lambda: 0)
-    extension.load.cache_clear()
-    try:
-        assert "other sources" in str(extension.load())
-    finally:
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("sources", lambda: 0, "compiled from other sources"), ("LIBRARY", Path("nowhere.so"), "not compiled")],
+)
+def test_a_library_of_other_sources_or_none_is_not_used_and_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: Any, words: str
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(extension, name, value)
         extension.load.cache_clear()
+        for _ in range(2):
+            assert words in str(extension.load())
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(rf"{words}.*python hatch_build\.py.*others for the same seed", record.getMessage())
+    extension.load.cache_clear()
+    assert not isinstance(extension.load(), str)
+    assert len(caplog.records) == 1
 
 
 def test_the_backend_goes_with_copies() -> None:

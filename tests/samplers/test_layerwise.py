@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import bnnpriors as bp
-from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, SGHMC, SGLD, Cyclical, Layerwise
+from bnnpriors.samplers import AMAGOLD, BAOAB, GGMC, HMC, MAP, SGHMC, SGLD, SWAG, Cyclical, Layerwise
 from bnnpriors.samplers.layerwise import _Stretched
 
 from ..conjugate import sample
@@ -103,6 +103,13 @@ def test_a_new_mass_keeps_the_stretched_momentum():
     second, _ = guided.step(target, first, streams)
     assert not torch.allclose(second.scale, first.scale)
     torch.testing.assert_close(second.momentum, first.momentum, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("inner", [MAP(), SWAG(), Cyclical(SWAG(), cycle_length=10)], ids=str)
+def test_baselines_are_refused(inner):
+    """Their averages of a path would be of coordinates that change with M."""
+    with pytest.raises(ValueError, match=r"given, a baseline, expected a sampler.*without Layerwise"):
+        Layerwise(inner)
 
 
 @pytest.mark.parametrize(
