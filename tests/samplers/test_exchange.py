@@ -203,9 +203,9 @@ def test_a_run_is_resumed_bit_for_bit(tmp_path):
     given, *_ = regression(temperature=[0.5, 1.0, 2.0], batch_size=5)
     sampler = ReplicaExchange(GGMC(step_size=0.09, steps_per_test=2, target_acceptance=0.8), every=3)
     options = {"num_warmup": 20, "num_chains": 2, "seed": 1}
-    whole = sample(given, sampler, num_samples=40, **options)
-    sample(given, sampler, num_samples=13, store=tmp_path / "a", **options)
-    joined = sample(given, sampler, num_samples=40, store=tmp_path / "a", resume=True, **options)
+    whole = sample(given, sampler, num_samples=120, **options)
+    sample(given, sampler, num_samples=53, store=tmp_path / "a", **options)
+    joined = sample(given, sampler, num_samples=120, store=tmp_path / "a", resume=True, **options)
     assert torch.equal(joined.theta, whole.theta)
     for name, value in whole.stats.items():
         assert torch.equal(joined.stats[name].nan_to_num(), value.nan_to_num()), name
