@@ -55,12 +55,18 @@ class Sampler:
     vectorised = True
     """Whether a step of many chains is one program, not one step after another, so that checks can afford a thousand chains."""
 
-    has_law = True
-    """Whether steps after warm-up leave exp(−U/T) as it is, but for an error of the step size. Baselines have no such law, nor
-    schedules that leave T for a while."""
+    is_baseline = False
+    """Whether it seeks one point, or a law around it, and does not sample the posterior."""
 
     anneals = True
     """Whether at T = 0, as in a schedule's exploration, steps go down the potential."""
+
+    @property
+    def has_law(self) -> bool:
+        """Whether steps after warm-up leave exp(−U/T) as it is, but for an error of the step size. Baselines have no such law,
+        nor schedules that leave T for a while.
+        """
+        return not self.is_baseline
 
     @property
     def tunes(self) -> bool:

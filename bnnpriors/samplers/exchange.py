@@ -50,7 +50,7 @@ class ReplicaExchange(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole(self, every=self.every)
-        if not self.sampler.has_law:
+        if self.sampler.is_baseline:
             raise ValueError(
                 f"ReplicaExchange: {type(self.sampler).__name__} given, a baseline, which has no temperature to exchange: "
                 "expected a sampler, such as ReplicaExchange(bp.samplers.HMC(0.01)). A baseline goes to bp.sample itself"

@@ -42,7 +42,7 @@ class Layerwise(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sampler.has_law:
+        if self.sampler.is_baseline:
             inner = type(self.sampler).__name__
             raise ValueError(
                 f"Layerwise: {inner} given, a baseline, expected a sampler such as SGHMC. What {inner} averages over its path "

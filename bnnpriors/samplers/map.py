@@ -48,7 +48,7 @@ class MAP(Sampler):
     square_decay: float = 0.999
     damping: float = 1e-8
 
-    has_law = False
+    is_baseline = True
     state_type = MAPState
 
     def __post_init__(self) -> None:

@@ -69,7 +69,7 @@ class Cyclical(Wrapper):
             raise ValueError(
                 f"Cyclical: multiplies {self.multiplies!r} given, expected 'learning_rate' or 'step_size'"
             )
-        if not self.sampler.has_law:
+        if self.sampler.is_baseline:
             raise ValueError(
                 f"Cyclical: {type(self.sampler).__name__} given, a baseline, to whose steps a cycle's temperature and noise mean "
                 "nothing: expected a sampler, such as Cyclical(bp.samplers.SGHMC(1e-3)). A baseline goes to bp.sample itself; "
@@ -87,7 +87,7 @@ class Cyclical(Wrapper):
             )
 
     @property
-    def has_law(self) -> bool:  # type: ignore[override]
+    def has_law(self) -> bool:
         """The other's, where T stays what it is."""
         return self.sampler.has_law and not self.exploration and not self.ramp
 

@@ -61,7 +61,7 @@ class SWAG(Sampler):
     every: int = 10
     rank: int = 20
 
-    has_law = False
+    is_baseline = True
     state_type = SWAGState
 
     def __post_init__(self) -> None:

@@ -80,7 +80,12 @@ class Wrapper(Sampler):
         return self.sampler.vectorised
 
     @property
-    def has_law(self) -> bool:  # type: ignore[override]
+    def is_baseline(self) -> bool:  # type: ignore[override]
+        """The other's."""
+        return self.sampler.is_baseline
+
+    @property
+    def has_law(self) -> bool:
         """The other's."""
         return self.sampler.has_law
 

@@ -301,7 +301,7 @@ def test_a_scale_of_the_users_own() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(TypeError, match="expected an object with its settings"):
         check_sampler(SGLD)
-    for baseline in (MAP(), SWAG(), Layerwise(MAP()), Cyclical(SGLD(), 10, exploration=0.5)):
+    for baseline in (MAP(), SWAG(), Layerwise(Cyclical(SGLD(), 10, exploration=0.5))):
         with pytest.raises(ValueError, match=r"given, a baseline, or a schedule .* by bp\.compare"):
             check_sampler(baseline)
     with pytest.raises(ValueError, match="seed -1 given"):

@@ -225,7 +225,7 @@ def test_what_is_refused():
     ReplicaExchange(SGLD()).check(regression(temperature=[0.5, 1.0])[0].target(2))
     with pytest.warns(UserWarning, match="one temperature given, so there is nothing to exchange"):
         sample(regression()[0], ReplicaExchange(INNER), num_samples=2)
-    for inner in (MAP(), SWAG(), Layerwise(MAP())):
+    for inner in (MAP(), SWAG()):
         with pytest.raises(
             ValueError, match=r"given, a baseline, which has no temperature .* expected a sampler"
         ):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bnnpriors as bp
-from bnnpriors.samplers import MAP, Layerwise
+from bnnpriors.samplers import MAP
 
 from ..conjugate import regression, sample
 from .targets import Pooled, of_potential, quartic, target_of
@@ -60,11 +60,10 @@ def test_a_deep_ensemble():
 def test_without_warm_up_it_is_refused():
     """It would be the start after one step of Adam."""
     posterior, *_ = regression()
-    for sampler in (MAP(), Layerwise(MAP())):
-        with pytest.raises(
-            ValueError, match=r"MAP: num_warmup 0 given.*warm-up is the training.*num_warmup=2000"
-        ):
-            sample(posterior, sampler, num_samples=1)
+    with pytest.raises(
+        ValueError, match=r"MAP: num_warmup 0 given.*warm-up is the training.*num_warmup=2000"
+    ):
+        sample(posterior, MAP(), num_samples=1)
     with pytest.raises(ValueError, match="num_warmup 0 given"):
         bp.methods.DeepEnsemble(num_members=2, num_steps=0).fit(posterior, seed=0, store=None)
     with pytest.raises(ValueError, match="num_warmup 0 given"):
