@@ -28,7 +28,7 @@ METHODS: dict[str, M.Method] = {
 }
 FUNCTION_SPACE = {
     "concrete": {"jitter": 0.05, "num_steps": 600},
-    "energy": {"jitter": 0.01, "num_steps": 450},
+    "energy": {"jitter": 0.01, "num_steps": 1500},
 }
 """A jitter of a quarter of the noise that the fit learns, or less; steps that could be afforded."""
 
