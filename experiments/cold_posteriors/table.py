@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 import bnnpriors as bp
@@ -166,21 +167,24 @@ def ladder_table(pooled: Sequence[Record]) -> str:
 
 def effect_picture(found: dict[str, list[Record]], reference: str = REFERENCE) -> Figure:
     """NLL against that at T = 1, with 95 % intervals over seeds: below 0 a colder posterior is better."""
-    figure = Figure(figsize=(4.1 * len(found) + 0.4, 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.1 * len(found) + 1.8, 3.6), dpi=110, layout="constrained")
+    priors = list(dict.fromkeys(record["prior"] for pooled in found.values() for record in pooled))
+    legend: dict[str, ErrorbarContainer] = {}
     for axes, (name, pooled) in zip(
         figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True
     ):
-        priors = list(dict.fromkeys(record["prior"] for record in pooled))
         for index, prior in enumerate(priors):
             mine = _ladder(pooled, prior)
+            if not mine:
+                continue
             colder = sorted(t for t in mine if t < 1)
             values = [_contrast([(mine[t], 1), (mine[1.0], -1)]) for t in colder]
             shade = "black" if prior == reference else colour(index, len(priors))
             across = [t * 1.04 ** (index - len(priors) / 2) for t in colder]
             up, half = [value for value, _ in values], [size for _, size in values]
             dashes = (0, (4, 2)) if prior == reference else "-"
-            axes.errorbar(
-                across, up, half, color=shade, lw=1.4, ls=dashes, elinewidth=0.9, capsize=2, label=prior
+            legend[prior] = axes.errorbar(
+                across, up, half, color=shade, lw=1.4, ls=dashes, elinewidth=0.9, capsize=2
             )
             faces = [shade if settled(mine[t]) and settled(mine[1.0]) else "white" for t in colder]
             axes.scatter(across, up, s=18, c=faces, edgecolors=[shade], zorder=4)
@@ -188,8 +192,11 @@ def effect_picture(found: dict[str, list[Record]], reference: str = REFERENCE) -
         temperature_axis(axes, [record["temperature"] for record in pooled])
         axes.set_ylabel("NLL − NLL at T = 1 (nats)")
         axes.set_title(name, fontsize=10)
-        axes.legend(frameon=False, fontsize=8.5, loc="center left")
         tidy(axes)
+    shown = [prior for prior in priors if prior in legend]
+    figure.legend(
+        [legend[prior] for prior in shown], shown, loc="outside right center", frameon=False, fontsize=8.5
+    )
     return figure
 
 
