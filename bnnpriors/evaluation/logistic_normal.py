@@ -18,7 +18,9 @@ class LogisticNormalPredictive(Predictive):
     """p(c) = E[softmax(f)_c] for f ~ N(mean, diag(variance)), each class by itself.
 
     The expectation is a mean over scrambled Sobol points, the same for all inputs: the error of a probability falls nearly as
-    1/num_samples, and with 512 it is below 0.005 for standard deviations of the logits up to 5.
+    1/num_samples, and with 512 it is below 0.005 for standard deviations of the logits up to 5. Where all classes of an input
+    have one variance, exact probabilities have the order of the means, and so have these: they are rearranged, which can only
+    lessen their error (Chernozhukov et al. 2009, Biometrika 96).
 
     Args:
         mean: of the logits, [batch, classes]. variance: likewise, or what broadcasts to it.
@@ -77,6 +79,9 @@ class LogisticNormalPredictive(Predictive):
         for start in range(0, self.num_points, rows):
             mean, variance = (v[start : start + rows] for v in (self.logit_mean, self.logit_variance))
             draws = torch.log_softmax(mean + variance.sqrt() * self._normal[:, None], -1)
-            logs.append(torch.logsumexp(draws, 0) - math.log(len(draws)))
+            log_probs = torch.logsumexp(draws, 0) - math.log(len(draws))
+            ordered = torch.empty_like(log_probs).scatter_(1, mean.argsort(1), log_probs.sort(1).values)
+            is_equal = (variance == variance[:, :1]).all(1, keepdim=True)
+            logs.append(torch.where(is_equal, ordered, log_probs))
             entropies.append(torch.special.entr(draws.exp()).sum(-1).mean(0))
         return torch.cat(logs), torch.cat(entropies)

@@ -59,3 +59,16 @@ def test_bad_input(as_a_user_meets_it: None) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             LogisticNormalPredictive(a, b, **options)
+
+
+def test_probabilities_have_the_order_of_the_means_where_variances_are_equal() -> None:
+    """Flat ones too, whose differences are below the error of the Sobol points; with other variances that order need not be."""
+    mean = 0.01 * torch.randn(300, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pred = LogisticNormalPredictive(mean, torch.full((300, 1), 9.0, dtype=torch.float64))
+    assert torch.equal(pred.log_probs.argsort(1), mean.argsort(1))
+    exact = LogisticNormalPredictive(mean, torch.full((300, 1), 9.0, dtype=torch.float64), num_samples=2**14)
+    assert float((pred.probs - exact.probs).abs().max()) < 0.005
+    torch.testing.assert_close(pred.probs.sum(1), torch.ones(300, dtype=torch.float64))
+    wide = torch.tensor([[36.0, 0.0, 0.0]], dtype=torch.float64)
+    other = LogisticNormalPredictive(torch.tensor([[-0.5, 0.0, 0.0]], dtype=torch.float64), wide)
+    assert float(other.probs[0, 0]) > 0.4  # the lowest mean
