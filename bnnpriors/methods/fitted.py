@@ -122,7 +122,7 @@ class FunctionSpace(Method):
             self.prior.check(posterior)
 
     def fit(self, posterior: Posterior, *, seed: int, store: Path | None) -> Fitted:
-        """Climb the objective; its value, and whether it is a bound (1) or not (0), come with it."""
+        """Climb the objective; its value, whether it is a bound (1) or not (0), and the jitter of both come with it."""
         x = posterior.data.x
         assert x is not None
 
@@ -144,6 +144,7 @@ class FunctionSpace(Method):
             "objective": fit.bound().value,
             "is_bound": float(fit.is_bound),
             "rise": change(fit.history)[0],
+            "jitter": self.jitter,
         }
         return Fitted(partial(fit.predict, num_draws=self.num_predictive), figures)
 

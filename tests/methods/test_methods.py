@@ -61,6 +61,7 @@ def test_a_linear_model_has_one_posterior_whatever_the_method() -> None:
     evidence = float(LinearRegression(data.x_train, data.y_train[:, 0], 0.25, 1.0).log_evidence())
     for name in ("Laplace", "infinite width"):
         assert rows[name]["own"]["log_evidence"] == pytest.approx(evidence, abs=1e-5)
+    assert rows["function space"]["own"]["jitter"] == 0.0
     assert rows["HMC"]["own"]["rhat_max"] < 1.2
     assert table.best in LINEAR
 
