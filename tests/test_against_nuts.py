@@ -130,7 +130,7 @@ def _ratio(draws, reference, x):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "chains", "draws"),
-    [(S.HMC(step_size=0.05, num_steps=25), CHAINS, 100), (S.NUTS(step_size=0.05, max_tree_depth=5), 4, 80)],
+    [(S.HMC(step_size=0.05, num_steps=25), CHAINS, 250), (S.NUTS(step_size=0.05, max_tree_depth=5), 4, 80)],
     ids=["HMC", "NUTS"],
 )
 def test_predictions_agree_with_pyro_nuts(sampler, chains, draws):
