@@ -1,6 +1,7 @@
 """Exact regression against the formulas written out, GPyTorch's own, and the finite network that it is the limit of."""
 
 import math
+import warnings
 
 import gpytorch
 import pytest
@@ -112,6 +113,20 @@ def test_fit_climbs_and_predictions_follow() -> None:
     gp.raw_noise.requires_grad_(False)
     with pytest.raises(ValueError, match="0 parameters"):
         gp.fit()
+
+
+def test_a_fit_that_ends_on_a_slope_says_so() -> None:
+    """Of one parameter, whose maximum few steps find; and not at the maximum."""
+    x, y, _ = _data(40)
+    gp = infinite.GPRegression(infinite.kernel(_model()), x, y, noise=100.0)
+    gp.kernel.requires_grad_(False)
+    with pytest.warns(
+        UserWarning, match=r"after 1 steps the log marginal likelihood still rises by .* raise num_steps"
+    ):
+        gp.fit(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gp.fit(50)
 
 
 def test_equal_rows_need_a_jitter_that_is_reported() -> None:
