@@ -21,7 +21,7 @@ from bnnpriors.datasets import uci
 from bnnpriors.disk import write_text
 
 METHODS: dict[str, M.Method] = {
-    "infinite width": M.InfiniteWidth(learn=True, num_steps=8),
+    "infinite width": M.InfiniteWidth(learn=True, num_steps=50),
     "Laplace": M.Laplace(num_steps=1000, num_polish=3000, noise="evidence"),
     "deep ensemble": M.DeepEnsemble(num_members=5, num_steps=1500),
     "mean field": M.MeanField(num_steps=10_000, num_draws=8, learning_rate=0.02),
