@@ -90,8 +90,8 @@ class FunctionSpace(Method):
     Args:
         prior: of functions: the Gaussian process of `InfiniteWidth`, perhaps with what it learns, or None for what the priors of
             the weights imply.
-        num_points: training inputs, drawn anew at every step, that are the measurement points; None for all of them (up to 5,000
-            values), which alone makes the objective a bound. Far fewer than training inputs let q over-fit.
+        num_points: training inputs, drawn anew at every step, that are the measurement points; None for all of them (up to
+            5,000 values), without which the objective is no bound. Far fewer than training inputs let q over-fit.
         jitter, estimator: as there. num_steps, learning_rate, num_draws: as for its `fit`. num_predictive: as for `MeanField`.
     """
 
@@ -122,7 +122,7 @@ class FunctionSpace(Method):
             self.prior.check(posterior)
 
     def fit(self, posterior: Posterior, *, seed: int, store: Path | None) -> Fitted:
-        """Climb the objective; its value, whether it is a bound (1) or not (0), and the jitter of both come with it."""
+        """Climb the objective; with it come its value, the jitter, and whether all training inputs are measured (1 or 0)."""
         x = posterior.data.x
         assert x is not None
 

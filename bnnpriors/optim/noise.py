@@ -37,9 +37,8 @@ class Noise:
         assert drawn is not None
         assert number is not None
         self.seed, self.chain = drawn, number
-        self._streams: dict[
-            str, Streams | Tensor
-        ] = {}  # a tensor is the state of streams that were not used since
+        # a tensor is the state of streams that were not used since a restore
+        self._streams: dict[str, Streams | Tensor] = {}
 
     def streams(self, parameter: Tensor) -> Streams:
         """Those of the parameter's device and dtype; the first are those of the chain of `bp.sample` with this seed."""

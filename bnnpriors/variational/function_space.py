@@ -41,9 +41,13 @@ class FunctionSpace:
     scores of draws (`SpectralScore`), biased as they are; u then has the divergence of its marginal law. The likelihood is
     always that of draws of the network itself.
 
-    L is a bound of the log evidence of the GP (with draws in place of linearisation) where X̃ holds all training inputs, and none
-    otherwise: `is_bound` says so. With a jitter it is one nearly: noisy values are nearer each other than the values are, so L is
-    too high by what is smaller than η, and η must be small against the noise of the observations.
+    L is a bound of the log evidence of the GP where X̃ holds all training inputs and the network is linear in its weights,
+    and none otherwise; `is_bound` says whether X̃ does. The divergence of a linearised network can be too small for what its
+    likelihood uses: L can be above the log evidence by nats where units saturate, or where an augmented likelihood looks
+    beside X̃. With a jitter it is a bound nearly: noisy values are nearer each other than the values are, so L is too high by
+    what is smaller than η, and η must be small against the noise of the observations. The network's own prior in closed form
+    has the inverse covariance of `num_prior_draws` draws, which is too large, and the divergence with it, unless there are
+    many more draws than values.
 
     Args:
         posterior: with data and one temperature. Its batch size gives the likelihood a minibatch each step, scaled by N/B.
@@ -109,7 +113,9 @@ class FunctionSpace:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the measurement points hold all training inputs at every step: then L is a bound, up to the jitter."""
+        """Whether the measurement points hold all training inputs at every step: then L is a bound for a network that is linear
+        in its weights, up to the jitter.
+        """
         return self.measurement.holds_training
 
     def fit(
